@@ -36,8 +36,8 @@ var (
 )
 
 const (
-	// namesMax bounds one set, and so the time one script keeps a server busy
-	// (about a microsecond a name).
+	// namesMax bounds one set, and so the time that one script keeps a server
+	// from everybody else: about two microseconds a name.
 	namesMax = 4096
 
 	// connsMax bounds the connections to one server. A set in hand uses one for

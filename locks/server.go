@@ -120,11 +120,7 @@ func (s *server) extend(ctx context.Context, keys []string, token string, ttl ti
 	if err := s.skip(); err != nil {
 		return "", err
 	}
-	reply, err := s.scripts.extend.Run(ctx, s.client, keys, token, ttl.Milliseconds()).Result()
-	if err != nil {
-		return "", s.judge("extend locks", err)
-	}
-	bits, err := parseBits(reply, len(keys))
+	bits, err := s.runExtend(ctx, keys, token, ttl)
 	return bits, s.judge("extend locks", err)
 }
 
@@ -134,6 +130,14 @@ func (s *server) runTake(ctx context.Context, keys []string, token string, ttl t
 		return taken{}, err
 	}
 	return parseTaken(reply, len(keys))
+}
+
+func (s *server) runExtend(ctx context.Context, keys []string, token string, ttl time.Duration) (string, error) {
+	reply, err := s.scripts.extend.Run(ctx, s.client, keys, token, ttl.Milliseconds()).Result()
+	if err != nil {
+		return "", err
+	}
+	return parseBits(reply, len(keys))
 }
 
 func (s *server) runGive(ctx context.Context, keys []string, token string) (string, error) {
@@ -164,7 +168,7 @@ func (s *server) judge(verb string, err error) error {
 // set records the server's health; nil is well.
 func (s *server) set(err error) {
 	s.mu.Lock()
-	changed := s.state.Up != (err == nil)
+	changed := s.state.Up != (err == nil) || errors.Is(s.state.Err, errUnseen)
 	s.state.Up, s.state.Err = err == nil, err
 	if changed {
 		s.state.Since = time.Now()
@@ -213,28 +217,37 @@ func (s *server) watch(ctx context.Context, pause time.Duration) {
 // probe asks the server how it is. One that is up gets a PING, so that an idle
 // system notices too; one that is down has to work again before it may count.
 func (s *server) probe(ctx context.Context) {
-	err := s.examine(ctx)
-	if ctx.Err() == nil { // else it is our Close that cut the probe
+	wasUp := s.up.Load()
+	err := s.examine(ctx, wasUp)
+	if ctx.Err() != nil {
+		return // our own Close cut the probe
+	}
+	if err != nil || !wasUp { // a PING that overlaps a failed call cures nothing
 		s.set(err)
 	}
 }
 
-func (s *server) examine(ctx context.Context) error {
-	if !s.up.Load() {
-		if err := s.rehearse(ctx); err != nil {
-			return err
-		}
-		return s.settle(ctx)
+func (s *server) examine(ctx context.Context, up bool) error {
+	check := s.rehearse
+	if up {
+		check = s.ping
 	}
+	if err := check(ctx); err != nil {
+		return err
+	}
+	return s.settle(ctx)
+}
+
+func (s *server) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	return s.client.Ping(ctx).Err()
 }
 
-// rehearse takes and gives back a lock of its own, which a server that still
-// loads, is read-only or out of memory cannot, and which leaves the scripts
-// loaded. It dials by itself first: failed dials make the client sulk for up to
-// a second and write to standard error.
+// rehearse takes, extends and gives back a lock of its own, which a server that
+// still loads, is read-only or out of memory cannot, and which leaves the
+// scripts loaded. It dials by itself first: failed dials make the client sulk
+// for up to a second and write to standard error.
 func (s *server) rehearse(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -243,11 +256,14 @@ func (s *server) rehearse(ctx context.Context) error {
 		return err
 	}
 	_ = conn.Close()
-	keys := []string{s.probeKey}
-	if _, err := s.runTake(ctx, keys, "probe", s.timeout); err != nil {
+	keys, token := []string{s.probeKey}, "probe"
+	if _, err := s.runTake(ctx, keys, token, s.timeout); err != nil {
 		return err
 	}
-	_, err = s.runGive(ctx, keys, "probe")
+	if _, err := s.runExtend(ctx, keys, token, s.timeout); err != nil {
+		return err
+	}
+	_, err = s.runGive(ctx, keys, token)
 	return err
 }
 
@@ -255,20 +271,24 @@ func (s *server) rehearse(ctx context.Context) error {
 // when the server froze is carried out when it thaws; without this its names
 // would stay blocked there for a whole TTL.
 func (s *server) settle(ctx context.Context) error {
-	for {
-		s.mu.Lock()
-		if len(s.owed) == 0 {
-			s.mu.Unlock()
-			return nil
-		}
-		next := s.owed[0]
-		s.mu.Unlock()
-
-		ctx, cancel := context.WithTimeout(ctx, s.timeout)
-		_, err := s.runGive(ctx, next.keys, next.token)
-		cancel()
-		if err != nil {
+	s.mu.Lock()
+	owed := s.owed
+	s.owed = nil
+	s.mu.Unlock()
+	for i, d := range owed {
+		if err := s.pay(ctx, d); err != nil {
+			for _, unpaid := range owed[i:] {
+				s.owe(unpaid)
+			}
 			return err
 		}
 	}
+	return nil
+}
+
+func (s *server) pay(ctx context.Context, d debt) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	_, err := s.runGive(ctx, d.keys, d.token)
+	return err
 }

@@ -96,10 +96,16 @@ func (l Lane) Stripe(system AccountID, currency Currency) AccountID {
 	return stripeIDsMin + AccountID(id)
 }
 
-// SystemOf tells which system account a stripe belongs to; 0 when id is no stripe.
-func SystemOf(id AccountID) AccountID {
+// StripeOf tells which system account and currency a stripe belongs to; 0 and "" when id is no stripe.
+func StripeOf(id AccountID) (system AccountID, currency Currency) {
 	if id < stripeIDsMin {
-		return 0
+		return 0, ""
 	}
-	return (id - stripeIDsMin) / (1000 * nodesMax * lanesMax)
+	parts := int64(id-stripeIDsMin) / (nodesMax * lanesMax)
+	for code, unit := range currencies {
+		if unit.numeric == parts%1000 {
+			return AccountID(parts / 1000), code
+		}
+	}
+	return AccountID(parts / 1000), ""
 }

@@ -2,6 +2,7 @@ package process
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -15,8 +16,12 @@ type record struct {
 	Started string `json:"started"`
 }
 
-func writePIDFile(path string, pid int) error {
+// WritePIDFile records a process for Reap. It replaces the file in one step, so that a crash leaves none torn.
+func WritePIDFile(path string, pid int) error {
 	started, err := startTime(pid)
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil // it ended at once; whoever waits for it says why
+	}
 	if err != nil {
 		return fmt.Errorf("read the start time of process %d: %w", pid, err)
 	}
@@ -24,7 +29,10 @@ func writePIDFile(path string, pid int) error {
 	if err != nil {
 		return fmt.Errorf("encode the pid file: %w", err)
 	}
-	return os.WriteFile(path, text, 0o640)
+	if err := os.WriteFile(path+".new", text, 0o640); err != nil {
+		return fmt.Errorf("write the pid file: %w", err)
+	}
+	return os.Rename(path+".new", path)
 }
 
 // Reap ends the process that an earlier supervisor, since crashed, left behind:
@@ -41,12 +49,20 @@ func Reap(pidFile string, grace time.Duration) (bool, error) {
 	}
 	var left record
 	if json.Unmarshal(text, &left) != nil || left.PID <= 1 || !left.alive() {
-		return false, os.Remove(pidFile) // a torn file was written by a crash: its process has no pid yet to name
+		return false, remove(pidFile)
 	}
 	if err := left.end(grace); err != nil {
 		return true, err
 	}
-	return true, os.Remove(pidFile)
+	return true, remove(pidFile)
+}
+
+// remove deletes a pid file; its process may have done so itself at its end.
+func remove(pidFile string) error {
+	if err := os.Remove(pidFile); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove pid file: %w", err)
+	}
+	return nil
 }
 
 func (r record) alive() bool {
@@ -60,10 +76,10 @@ func (r record) end(grace time.Duration) error {
 		sig  syscall.Signal
 		wait time.Duration
 	}{{syscall.SIGTERM, grace}, {syscall.SIGKILL, killWait}} {
-		if err := syscall.Kill(-r.PID, try.sig); err != nil && r.alive() {
+		if err := r.signal(try.sig); err != nil && r.alive() {
 			return fmt.Errorf("signal process %d: %w", r.PID, err)
 		}
-		_ = syscall.Kill(-r.PID, syscall.SIGCONT)
+		_ = r.signal(syscall.SIGCONT) // a frozen one cannot hear the other
 		for deadline := time.Now().Add(try.wait); time.Now().Before(deadline); time.Sleep(poll) {
 			if !r.alive() {
 				return nil
@@ -71,4 +87,13 @@ func (r record) end(grace time.Duration) error {
 		}
 	}
 	return fmt.Errorf("process %d does not end", r.PID)
+}
+
+// signal reaches the whole group where the process leads one. A supervisor in
+// the foreground does not: its group is the shell's job.
+func (r record) signal(sig syscall.Signal) error {
+	if group, err := syscall.Getpgid(r.PID); err == nil && group == r.PID {
+		return syscall.Kill(-r.PID, sig)
+	}
+	return syscall.Kill(r.PID, sig)
 }

@@ -50,7 +50,7 @@ func Start(spec Spec) (*Process, error) {
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
 	}
 	p := &Process{spec: spec, cmd: cmd, done: make(chan struct{})}
-	if err := writePIDFile(spec.PIDFile, cmd.Process.Pid); err != nil {
+	if err := WritePIDFile(spec.PIDFile, cmd.Process.Pid); err != nil {
 		p.Signal(syscall.SIGKILL)
 		_ = cmd.Wait()
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)

@@ -1,0 +1,41 @@
+# All that a newcomer needs; `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+GO      ?= go
+TAGS    := faults
+BIN     := bin/lockstep
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+TIMEOUT ?= 12m
+
+.PHONY: help install build up down demo test mutants lint clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: ## install what is missing (Debian, Ubuntu or Homebrew packages)
+	@bash deploy/install.sh
+
+build: install ## build bin/lockstep, with fault points that act only where the configuration names them
+	@$(GO) build -tags $(TAGS) -ldflags "-X main.version=$(VERSION)" -o $(BIN) .
+
+up: build ## start the local cluster; DETACH=1 returns when all is ready, ARGS="--nodes 3" changes it
+	@$(BIN) up $(if $(DETACH),--detach) $(ARGS)
+
+down: ## stop the local cluster
+	@$(BIN) down $(ARGS)
+
+demo: build ## deposits, transfers, holds, and the proof that no money was lost
+	@$(BIN) demo $(ARGS)
+
+test: install ## all tests, on real servers and with the race detector
+	@bash deploy/test.sh
+
+mutants: install ## remove each guard and see its test fail
+	@$(GO) run -tags $(TAGS) ./deploy/mutants $(ARGS)
+
+lint: ## gofumpt and golangci-lint; compiles them once
+	@bash deploy/lint.sh
+
+clean: ## remove what was built, and the test servers; the cluster's data stays
+	@rm -rf bin .lockstep/test .lockstep/bin

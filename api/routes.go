@@ -1,0 +1,125 @@
+package api
+
+import (
+	"context"
+	"strings"
+
+	"lockstep/api/auth"
+	"lockstep/node/ledger"
+	"lockstep/node/store"
+)
+
+// route is one line of the contract. The OpenAPI file has the same lines; a test holds them equal.
+type route struct {
+	method string
+	path   string // as OpenAPI writes it
+	scope  string // that the token must have; empty: open to everybody
+	keyed  bool   // needs an Idempotency-Key
+	serve  func(*exchange) error
+}
+
+// name is what claims, logs and metrics call the route.
+func (r route) name() string { return r.method + " " + r.path }
+
+// fiberPath writes {id} as :id.
+func fiberPath(path string) string {
+	return strings.NewReplacer("{", ":", "}", "").Replace(path)
+}
+
+func (s *Server) routes() []route {
+	return []route{
+		{"GET", "/livez", "", false, (*exchange).live},
+		{"GET", "/readyz", "", false, (*exchange).ready},
+		{"GET", "/openapi.yaml", "", false, (*exchange).getOpenAPI},
+		{"GET", "/docs", "", false, (*exchange).getDocs},
+		{"GET", "/problems/{code}", "", false, (*exchange).getProblem},
+		{"GET", "/.well-known/jwks.json", "", false, (*exchange).getKeys},
+		{"GET", "/.well-known/lockstep", "", false, (*exchange).getSystem},
+		{"POST", "/v1/oauth/token", "", false, (*exchange).postToken},
+
+		{"POST", "/v1/accounts", auth.AccountsWrite, true, (*exchange).postAccount},
+		{"GET", "/v1/accounts", auth.AccountsRead, false, (*exchange).getAccounts},
+		{"GET", "/v1/accounts/{number}", auth.AccountsRead, false, (*exchange).getAccount},
+		{"PATCH", "/v1/accounts/{number}", auth.AccountsWrite, false, (*exchange).patchAccount},
+		{"GET", "/v1/accounts/{number}/entries", auth.AccountsRead, false, (*exchange).getEntries},
+		{"GET", "/v1/payees/{number}", auth.MoneyTransfer, false, (*exchange).getPayee},
+
+		{"POST", "/v1/deposits", auth.MoneyDeposit, true, (*exchange).postDeposit},
+		{"POST", "/v1/withdrawals", auth.MoneyWithdraw, true, (*exchange).postWithdrawal},
+		{"POST", "/v1/transfers", auth.MoneyTransfer, true, (*exchange).postTransfer},
+		{"GET", "/v1/transfers", auth.MoneyRead, false, (*exchange).getTransfers},
+		{"GET", "/v1/transfers/{id}", auth.MoneyRead, false, (*exchange).getTransfer},
+		{"POST", "/v1/batches", auth.MoneyTransfer, true, (*exchange).postBatch},
+
+		{"POST", "/v1/holds", auth.MoneyTransfer, true, (*exchange).postHold},
+		{"GET", "/v1/holds/{id}", auth.MoneyTransfer, false, (*exchange).getHold},
+		{"POST", "/v1/holds/{id}/capture", auth.MoneyTransfer, true, (*exchange).captureHold},
+		{"POST", "/v1/holds/{id}/void", auth.MoneyTransfer, true, (*exchange).voidHold},
+
+		{"GET", "/v1/proofs/trial-balance", auth.ProofsRead, false, (*exchange).getTrialBalance},
+
+		{"GET", "/v1/admin/nodes", auth.Admin, false, (*exchange).getNodes},
+		{"GET", "/v1/admin/locks", auth.Admin, false, (*exchange).getLocks},
+		{"GET", "/v1/admin/clients", auth.Admin, false, (*exchange).getClients},
+		{"POST", "/v1/admin/clients", auth.Admin, true, (*exchange).postClient},
+		{"DELETE", "/v1/admin/clients/{id}", auth.Admin, false, (*exchange).deleteClient},
+		{"POST", "/v1/admin/clients/{id}/rotate", auth.Admin, true, (*exchange).rotateClient},
+	}
+}
+
+// Queries are the reads that the edge needs; *store.Queries has them. A row that is not there is store.ErrMiss.
+type Queries interface {
+	Account(ctx context.Context, id ledger.AccountID) (ledger.Account, error)
+	Accounts(ctx context.Context, filter store.AccountFilter) ([]ledger.Account, error)
+	Entries(ctx context.Context, filter store.EntryFilter) ([]store.EntryRow, error)
+	Transfer(ctx context.Context, id ledger.TransferID) (ledger.Transfer, error)
+	Transfers(ctx context.Context, filter store.TransferFilter) ([]ledger.Transfer, error)
+	Hold(ctx context.Context, id ledger.HoldID) (ledger.Hold, error)
+	TrialBalance(ctx context.Context) ([]store.CurrencyBalance, error)
+	Nodes(ctx context.Context) ([]store.NodeRow, error)
+}
+
+// Store is what the edge needs of the database beside the engine. Over makes one of a *store.Store.
+type Store interface {
+	Read(ctx context.Context, want store.Consistency, fn func(ctx context.Context, q Queries) error) (store.ReadFrom, error)
+	// Once and Change run work in a transaction on the source, Once under the claim of an Idempotency-Key.
+	Once(ctx context.Context, claim store.Claim, work store.Work) (answer store.Answer, replayed bool, token store.Token, err error)
+	Change(ctx context.Context, work func(ctx context.Context, tx *store.Tx) error) (store.Token, error)
+	CreateAccount(ctx context.Context, tx *store.Tx, account ledger.Account) (ledger.Account, error)
+}
+
+// Authority is what the edge needs of package auth; *auth.Authority has it.
+type Authority interface {
+	Authenticate(ctx context.Context, authorization string) (auth.Principal, error)
+	Token(ctx context.Context, clientID, clientSecret, scope string) (auth.TokenAnswer, error)
+	JWKS() []byte
+	ListClients(ctx context.Context, after string, limit int) ([]auth.Client, error)
+	CreateClient(ctx context.Context, tx auth.Tx, asked auth.NewClient) (auth.Client, string, error)
+	DeleteClient(ctx context.Context, tx auth.Tx, id string) error
+	RotateClient(ctx context.Context, tx auth.Tx, id string) (string, error)
+}
+
+// Over makes the edge's view of a store.
+func Over(s *store.Store) Store { return database{s} }
+
+type database struct{ *store.Store }
+
+func (d database) Read(ctx context.Context, want store.Consistency, fn func(ctx context.Context, q Queries) error) (store.ReadFrom, error) {
+	return d.Store.Read(ctx, want, func(ctx context.Context, q *store.Queries) error { return fn(ctx, q) })
+}
+
+func (d database) Change(ctx context.Context, work func(ctx context.Context, tx *store.Tx) error) (store.Token, error) {
+	tx, err := d.Begin(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer tx.Rollback()
+	if err := work(ctx, tx); err != nil {
+		return "", err
+	}
+	return tx.Commit(ctx)
+}
+
+func (d database) CreateAccount(ctx context.Context, tx *store.Tx, account ledger.Account) (ledger.Account, error) {
+	return tx.CreateAccount(ctx, account)
+}

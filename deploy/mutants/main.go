@@ -1,0 +1,152 @@
+// Mutants removes one guard at a time and requires the test that is named for it to fail, with the words that the test
+// has for that failure. A guard whose test goes on passing is not guarded.
+//
+// The sources are not touched: `go build -overlay` puts the changed file in the original's place. Tests that build a
+// program of their own find the same overlay in LOCKSTEP_OVERLAY.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// mutant is one removed guard.
+type mutant struct {
+	name    string
+	file    string // from the top of the checkout
+	old     string // stands in the file exactly once
+	new     string
+	pkg     string // package of the test
+	test    string // name of the test that must fail
+	failure string // words of the assertion that must be in its output
+}
+
+const testTimeout = 4 * time.Minute
+
+func main() {
+	only := flag.String("only", "", "run the mutants whose name contains this")
+	list := flag.Bool("list", false, "list the mutants and end")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	dir, err := os.MkdirTemp("", "mutants")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(1)
+	}
+	defer os.RemoveAll(dir)
+	run := runner{dir: dir, passed: map[string]bool{}}
+	killed, alive := 0, 0
+	for _, m := range mutants {
+		if !strings.Contains(m.name, *only) {
+			continue
+		}
+		if *list {
+			fmt.Printf("%-28s %s %s\n", m.name, m.pkg, m.test)
+			continue
+		}
+		began := time.Now()
+		if err := run.kill(ctx, m); err != nil {
+			alive++
+			fmt.Printf("ALIVE  %-28s %v\n", m.name, err)
+			continue
+		}
+		killed++
+		fmt.Printf("killed %-28s by %s (%s)\n", m.name, m.test, time.Since(began).Round(time.Second))
+	}
+	fmt.Printf("mutants: %d passed, %d failed\n", killed, alive)
+	if alive > 0 {
+		os.Exit(1)
+	}
+}
+
+type runner struct {
+	dir    string
+	passed map[string]bool // tests that passed on the sources as they are
+}
+
+// kill returns nil when the named test passes without the mutant and fails, as it should, with it.
+func (r runner) kill(ctx context.Context, m mutant) error {
+	overlay, err := r.overlay(m)
+	if err != nil {
+		return err
+	}
+	if key := m.pkg + " " + m.test; !r.passed[key] {
+		if out, err := goTest(ctx, m, ""); err != nil {
+			return fmt.Errorf("the test fails on the sources as they are:\n%s", tail(out))
+		}
+		r.passed[key] = true
+	}
+	build := exec.CommandContext(ctx, "go", "test", "-race", "-tags", "faults", "-overlay", overlay, "-run", "^$", m.pkg)
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("the mutant does not compile:\n%s", tail(string(out)))
+	}
+	out, err := goTest(ctx, m, overlay)
+	switch {
+	case err == nil:
+		return fmt.Errorf("%s passes without the guard", m.test)
+	case strings.Contains(out, "panic: test timed out"), strings.Contains(out, "panic: ") && !strings.Contains(out, "--- FAIL: "+m.test):
+		return fmt.Errorf("the test panicked or hung instead of failing:\n%s", tail(out))
+	case !strings.Contains(out, "--- FAIL: "+m.test):
+		return fmt.Errorf("another test failed than %s:\n%s", m.test, tail(out))
+	case !strings.Contains(out, m.failure):
+		return fmt.Errorf("%s failed, but not with %q:\n%s", m.test, m.failure, tail(out))
+	}
+	return nil
+}
+
+// overlay writes the changed file and the overlay that puts it in place.
+func (r runner) overlay(m mutant) (string, error) {
+	original, err := filepath.Abs(m.file)
+	if err != nil {
+		return "", err
+	}
+	source, err := os.ReadFile(original)
+	if err != nil {
+		return "", err
+	}
+	if n := strings.Count(string(source), m.old); n != 1 || m.old == m.new {
+		return "", fmt.Errorf("the text to replace stands %d times in %s", n, m.file)
+	}
+	changed := filepath.Join(r.dir, m.name+".go")
+	if err := os.WriteFile(changed, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600); err != nil {
+		return "", err
+	}
+	content, err := json.Marshal(map[string]any{"Replace": map[string]string{original: changed}})
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(r.dir, m.name+".json")
+	return path, os.WriteFile(path, content, 0o600)
+}
+
+func goTest(ctx context.Context, m mutant, overlay string) (string, error) {
+	args := []string{"test", "-race", "-tags", "faults", "-count=1", "-timeout", testTimeout.String(), "-run", "^" + m.test + "$", "-v"}
+	if overlay != "" {
+		args = append(args, "-overlay", overlay)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, m.pkg)...)
+	cmd.Env = append(os.Environ(), "LOCKSTEP_OVERLAY="+overlay)
+	out, err := cmd.CombinedOutput()
+	if err == nil && !strings.Contains(string(out), "--- PASS: "+m.test) {
+		err = fmt.Errorf("there is no test %s", m.test)
+	}
+	return string(out), err
+}
+
+// tail keeps the end of a long output.
+func tail(out string) string {
+	const most = 3000
+	if len(out) > most {
+		out = "..." + out[len(out)-most:]
+	}
+	return out
+}

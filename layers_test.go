@@ -1,0 +1,93 @@
+package main_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// imports says which of our packages each package may import; a package that is not listed fails the test, so that a new
+// one has to find its place first.
+var imports = map[string][]string{
+	"lockstep/node/ledger":  nil,
+	"lockstep/locks":        nil,
+	"lockstep/api/client":   nil,
+	"lockstep/node/store":   {"lockstep/node/ledger"},
+	"lockstep/node/posting": {"lockstep/node/ledger", "lockstep/node/store", "lockstep/locks"},
+	"lockstep/node/verify":  nil,
+	"lockstep/api/auth":     {"lockstep/node/ledger", "lockstep/node/store"},
+	"lockstep/api":          {"lockstep/api/auth", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/store"},
+	"lockstep/node": {
+		"lockstep/api", "lockstep/api/auth", "lockstep/locks", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/store",
+	},
+}
+
+// free are the rooms beyond one node, which run processes and hold no money: they may use what they like.
+var free = []string{"lockstep", "lockstep/cluster/", "lockstep/deploy/", "lockstep/node/store/storetest"}
+
+// Data goes one way, edge -> engine -> store, and the domain imports nothing of ours.
+func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {
+	checked := 0
+	for _, pkg := range packages(t) {
+		allowed, listed := imports[pkg.ImportPath]
+		if isFree(pkg.ImportPath) {
+			continue
+		}
+		if !listed {
+			t.Errorf("package %s has no place in the layers; add it to this test with what it may import", pkg.ImportPath)
+			continue
+		}
+		checked++
+		for _, path := range pkg.Imports {
+			if strings.HasPrefix(path, "lockstep/") && !slices.Contains(allowed, path) {
+				t.Errorf("%s imports %s, which its layer may not", pkg.ImportPath, path)
+			}
+		}
+		if pkg.ImportPath == "lockstep/node/ledger" {
+			for _, path := range pkg.Imports {
+				if strings.Contains(strings.Split(path, "/")[0], ".") {
+					t.Errorf("the domain imports %s; it is to use the standard library only", path)
+				}
+			}
+		}
+	}
+	if checked != len(imports) {
+		t.Errorf("%d packages were checked, %d are listed", checked, len(imports))
+	}
+}
+
+func isFree(path string) bool {
+	return slices.ContainsFunc(free, func(prefix string) bool {
+		return path == prefix || strings.HasSuffix(prefix, "/") && strings.HasPrefix(path, prefix)
+	})
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+}
+
+func packages(t *testing.T) []listed {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []listed
+	decoder := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var pkg listed
+		err := decoder.Decode(&pkg)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatalf("read go list: %v", err)
+		}
+		all = append(all, pkg)
+	}
+}

@@ -1,0 +1,59 @@
+// Lockstep is a payment node cluster; this is its one binary.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"lockstep/cluster/local"
+	"lockstep/cluster/local/demo"
+	"lockstep/node"
+	"lockstep/node/verify"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+type commands struct {
+	Up      local.UpCommand     `cmd:"" help:"Start a whole local cluster and stay with it."`
+	Down    local.DownCommand   `cmd:"" help:"Stop the local cluster."`
+	Ctl     local.CtlCommand    `cmd:"" help:"Control the processes of the local cluster."`
+	Demo    demo.Command        `cmd:"" help:"Move money on the local cluster and prove that none was lost."`
+	Node    node.Command        `cmd:"" help:"Run one node of a payment system."`
+	Migrate node.MigrateCommand `cmd:"" help:"Bring the database schema up to date."`
+	Clients node.ClientsCommand `cmd:"" help:"Manage the programs that may use a system."`
+	Verify  verify.Command      `cmd:"" help:"Recompute every invariant of the books from the journal."`
+	Version versionCommand      `cmd:"" help:"Print the version."`
+}
+
+type versionCommand struct{}
+
+func (versionCommand) Run(out io.Writer) error {
+	_, err := fmt.Fprintln(out, "lockstep", version)
+	return err
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var cli commands
+	parser := kong.Must(&cli, kong.Name("lockstep"), kong.UsageOnError(),
+		kong.Description("Payment nodes that neither lose, create nor double money."),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(os.Stdout, (*io.Writer)(nil)), kong.Bind(node.Version(version)))
+	command, err := parser.Parse(os.Args[1:])
+	if err != nil {
+		parser.Errorf("%s", err)
+		os.Exit(2)
+	}
+	if err := command.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "lockstep:", err)
+		stop()
+		os.Exit(1)
+	}
+}

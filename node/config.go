@@ -1,0 +1,154 @@
+// Package node is one running node of a payment system: it puts the edge, the engine and the store together. Programs and
+// tests start the same node.
+package node
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/providers/env/v2"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/v2"
+
+	"lockstep/node/ledger"
+	"lockstep/node/posting"
+)
+
+// Config is what an operator decides about a node. One YAML file holds it; variables LOCKSTEP_... and then flags override
+// the file.
+type Config struct {
+	System      string             `koanf:"system"`       // id of the payment system
+	Listen      string             `koanf:"listen"`       // host:port of the REST listener
+	AdminListen string             `koanf:"admin_listen"` // host:port of metrics and profiles; keep it private
+	MySQL       MySQL              `koanf:"mysql"`
+	Redis       []string           `koanf:"redis"`  // independent lock servers, three or five
+	Secret      string             `koanf:"secret"` // seals the signing keys; at least 32 characters
+	Locks       string             `koanf:"locks"`  // on, or off for tests and benchmarks
+	Currencies  []string           `koanf:"currencies"`
+	Drain       time.Duration      `koanf:"drain"` // readyz is red for this long before the listener closes
+	LogLevel    string             `koanf:"log_level"`
+	AllowUnsafe bool               `koanf:"allow_unsafe"` // start on weak database settings: never with real money
+	Faults      map[string]float64 `koanf:"faults"`       // fault points by probability; builds with the tag faults only
+}
+
+// MySQL names the data sources: `user:password@tcp(host:port)/database`, without parameters.
+type MySQL struct {
+	Source   string   `koanf:"source"`   // account without DDL rights
+	Replicas []string `koanf:"replicas"` // account that only reads
+	Migrate  string   `koanf:"migrate"`  // account that may change the schema; only `lockstep migrate` needs it
+}
+
+// Default is what a configuration file may leave out.
+func Default() Config {
+	return Config{
+		Listen: "127.0.0.1:8081", AdminListen: "127.0.0.1:9081", Locks: "on", LogLevel: "info",
+		Currencies: []string{"KRW", "USD", "EUR", "JPY", "KWD"}, Drain: 2 * time.Second,
+	}
+}
+
+const secretCharsMin = 32
+
+// Validate refuses a configuration that a node could not run with; every message names the key.
+func (c Config) Validate() error {
+	switch {
+	case !ledger.ValidSystem(c.System):
+		return fmt.Errorf("system: %q must match [a-z][a-z0-9]{1,15} and not be `events` or `peer`", c.System)
+	case c.MySQL.Source == "":
+		return errors.New("mysql.source: the data source name of the writing database is missing")
+	case len(c.Secret) < secretCharsMin:
+		return fmt.Errorf("secret: at least %d characters, which `openssl rand -base64 33` makes", secretCharsMin)
+	case c.Locks != "on" && c.Locks != "off":
+		return fmt.Errorf("locks: %q must be on or off", c.Locks)
+	case c.Locks == "on" && len(c.Redis) == 0:
+		return errors.New("redis: name the lock servers, three or five, or set locks: off")
+	case c.Drain < 0 || c.Drain > time.Minute:
+		return errors.New("drain: between 0s and 1m")
+	case len(c.Currencies) == 0:
+		return errors.New("currencies: name at least one ISO 4217 code")
+	}
+	for _, code := range c.Currencies {
+		if _, err := ledger.ParseCurrency(code); err != nil {
+			return fmt.Errorf("currencies: %q is no ISO 4217 code", code)
+		}
+	}
+	if len(c.Faults) > 0 && !faultsBuilt {
+		return errors.New("faults: this build has no fault points; they need the build tag `faults`")
+	}
+	return posting.DefaultConfig().Validate()
+}
+
+// Load reads a configuration file and what overrides it. Overrides are keys as in the file, with dots between levels.
+func Load(path string, overrides map[string]any) (Config, error) {
+	k := koanf.New(".")
+	if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
+		return Config{}, fmt.Errorf("read configuration %s: %w", path, err)
+	}
+	if err := k.Load(env.Provider(".", env.Opt{Prefix: "LOCKSTEP_", TransformFunc: variable}), nil); err != nil {
+		return Config{}, fmt.Errorf("read LOCKSTEP_ variables: %w", err)
+	}
+	if err := k.Load(confmap.Provider(overrides, "."), nil); err != nil {
+		return Config{}, fmt.Errorf("apply flags: %w", err)
+	}
+	if err := readSecrets(k); err != nil {
+		return Config{}, err
+	}
+	config := Default()
+	decoder := &mapstructure.DecoderConfig{
+		ErrorUnused: true, WeaklyTypedInput: true, Result: &config, TagName: "koanf",
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(
+			switchWords, mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(",")),
+	}
+	if err := k.UnmarshalWithConf("", &config, koanf.UnmarshalConf{Tag: "koanf", DecoderConfig: decoder}); err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	if err := config.Validate(); err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return config, nil
+}
+
+// switchWords undoes YAML 1.1, which reads the words on and off as booleans.
+func switchWords(from, to reflect.Type, data any) (any, error) {
+	if from.Kind() == reflect.Bool && to.Kind() == reflect.String {
+		if data.(bool) {
+			return "on", nil
+		}
+		return "off", nil
+	}
+	return data, nil
+}
+
+// variable maps LOCKSTEP_MYSQL_SOURCE to mysql.source; keys of the top level keep their underscores.
+func variable(key, value string) (string, any) {
+	key = strings.ToLower(strings.TrimPrefix(key, "LOCKSTEP_"))
+	if rest, found := strings.CutPrefix(key, "mysql_"); found {
+		key = "mysql." + rest
+	}
+	return key, value
+}
+
+// readSecrets takes the secrets that stand in files of their own: a key with _file names such a file.
+func readSecrets(k *koanf.Koanf) error {
+	for _, key := range []string{"secret", "mysql.source", "mysql.migrate"} {
+		path := k.String(key + "_file")
+		if path == "" {
+			continue
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("%s_file: %w", key, err)
+		}
+		if err := k.Set(key, strings.TrimSpace(string(content))); err != nil {
+			return fmt.Errorf("%s_file: %w", key, err)
+		}
+		k.Delete(key + "_file")
+	}
+	return nil
+}

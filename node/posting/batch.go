@@ -1,0 +1,241 @@
+package posting
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"lockstep/node/ledger"
+	"lockstep/node/store"
+)
+
+// batch is one transaction that is ready to commit, with what each caller will be told then.
+type batch struct {
+	number      int64
+	tx          *store.Tx
+	tasks       []*task
+	settlements []settlement
+
+	claims  map[string]store.ClaimRow // as read back, by id
+	replays map[ledger.TransferID]ledger.Transfer
+	book    *ledger.Book
+}
+
+// settlement is what a task is told once the COMMIT is known.
+type settlement struct {
+	outcome Outcome
+	err     error
+	stored  bool // the answer stands under the key
+	mine    bool // the claim is this command's, or there is none: it runs
+}
+
+// prepare does everything up to COMMIT. After an error the transaction is rolled back and nothing has happened.
+func (l *lane) prepare(tasks []*task) (b *batch, err error) {
+	if err := l.makeStripes(tasks); err != nil {
+		return nil, err
+	}
+	tx, err := l.store.Begin(l.life)
+	if err != nil {
+		return nil, err
+	}
+	b = &batch{number: l.number + 1, tx: tx, tasks: tasks, settlements: make([]settlement, len(tasks))}
+	defer func() {
+		if bug := recover(); bug != nil {
+			err = fmt.Errorf("posting: panic in a batch: %v", bug)
+		}
+		if err != nil {
+			_ = tx.Rollback() // a connection that cannot roll back is closed by the store
+			b = nil
+		}
+	}()
+	owned, err := store.AdvanceLane(l.life, tx, l.lane, l.identity.Incarnation, b.number)
+	if err != nil {
+		return b, err
+	}
+	if !owned {
+		return b, errLaneLost
+	}
+	for _, step := range []func(context.Context, *batch) error{l.claim, l.lockRows, l.apply, l.write} {
+		if err := step(l.life, b); err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}
+
+// makeStripes makes this lane's stripes before their first use, outside the batch.
+func (l *lane) makeStripes(tasks []*task) error {
+	for _, t := range tasks {
+		for _, id := range t.Operation.Accounts(l.store.System(), l.lane) {
+			system, currency := ledger.StripeOf(id)
+			if system == 0 || l.stripes[id] {
+				continue
+			}
+			if err := l.store.MakeStripe(l.life, l.lane, system, currency); err != nil {
+				return err
+			}
+			l.stripes[id] = true
+		}
+	}
+	return nil
+}
+
+// claim inserts the idempotency keys and reads them back: the command id in each row tells whose it is.
+func (l *lane) claim(ctx context.Context, b *batch) error {
+	var rows []store.ClaimRow
+	var ids []string
+	for _, t := range b.tasks {
+		if t.Claim != nil {
+			rows = append(rows, store.ClaimRow{ID: t.claimID, Claim: *t.Claim, CommandID: t.id, CreatedAt: l.store.Now()})
+			ids = append(ids, t.claimID)
+		}
+	}
+	if err := store.InsertClaims(ctx, b.tx, rows); err != nil {
+		return err
+	}
+	var err error
+	if b.claims, err = store.ReadClaims(ctx, b.tx, ids); err != nil {
+		return err
+	}
+	var transfers []ledger.TransferID
+	for i, t := range b.tasks {
+		row, there := b.claims[t.claimID]
+		b.settlements[i].mine = t.Claim == nil || there && row.CommandID == t.id
+		if !b.settlements[i].mine && row.Answer == nil {
+			transfers = append(transfers, ledger.TransferID(row.TransferID))
+		}
+	}
+	if b.replays, err = store.ReadTransfers(ctx, b.tx, transfers); err != nil {
+		return err
+	}
+	for i, t := range b.tasks {
+		if s := &b.settlements[i]; !s.mine {
+			*s = b.replay(t, b.claims[t.claimID])
+		}
+	}
+	return nil
+}
+
+// replay gives the first answer again, or refuses a request that means something else.
+func (b *batch) replay(t *task, row store.ClaimRow) settlement {
+	if row.Claim.Fingerprint != t.Claim.Fingerprint {
+		return settlement{err: errKeyReused()}
+	}
+	outcome := Outcome{Replayed: true}
+	transfer, rendered := b.replays[ledger.TransferID(row.TransferID)]
+	switch {
+	case row.Answer != nil:
+		outcome.Answer = *row.Answer
+	case rendered:
+		outcome.Answer = t.Renderer.Render(row.Renderer, ledger.Result{Transfer: &transfer}, nil)
+	default:
+		// A claim never commits without its answer; one that did is damage, and guessing would make it worse.
+		return settlement{err: ledger.Refuse(ledger.Internal, "the answer stored under this key cannot be read")}
+	}
+	return settlement{outcome: outcome, stored: true}
+}
+
+// lockRows locks the accounts and holds of the commands that run, in canonical order.
+func (l *lane) lockRows(ctx context.Context, b *batch) error {
+	var ids []ledger.AccountID
+	var holdIDs []ledger.HoldID
+	for i, t := range b.tasks {
+		if b.settlements[i].mine {
+			ids = append(ids, t.Operation.Accounts(l.store.System(), l.lane)...)
+			holdIDs = append(holdIDs, t.Operation.Holds()...)
+		}
+	}
+	slices.Sort(ids)
+	slices.Sort(holdIDs)
+	began := time.Now()
+	accounts, now, err := store.LockAccounts(ctx, b.tx, slices.Compact(ids))
+	if err != nil {
+		return err
+	}
+	holds, err := store.LockHolds(ctx, b.tx, slices.Compact(holdIDs))
+	if err != nil {
+		return err
+	}
+	l.metrics.rowWait.Observe(time.Since(began).Seconds())
+	if now.IsZero() {
+		now = l.store.Now()
+	}
+	b.book = ledger.NewBook(l.store.System(), l.lane, now, accounts, holds)
+	return nil
+}
+
+// apply runs the commands in order of arrival; each sees what those before it did.
+func (l *lane) apply(_ context.Context, b *batch) error {
+	for i, t := range b.tasks {
+		if !b.settlements[i].mine {
+			continue
+		}
+		result, err := t.Operation.Apply(b.book)
+		refusal, refused := err.(*ledger.Error) //nolint:errorlint // operations return refusals unwrapped
+		if err != nil && !refused {
+			return fmt.Errorf("apply %T: %w", t.Operation, err)
+		}
+		s := &b.settlements[i]
+		s.outcome = Outcome{Result: result, Refusal: refusal}
+		if t.Renderer != nil {
+			s.outcome.Answer = t.Renderer.Render(t.Renderer.Version(), result, refusal)
+		}
+		s.stored = t.Claim != nil && storable(s.outcome.Answer.Status)
+	}
+	return nil
+}
+
+// storable tells which answers stand under their key for ever: success and the refusals decided here.
+func storable(status int) bool {
+	return status >= 200 && status < 300 || status == 404 || status == 409 || status == 422
+}
+
+// write stores what the commands did, with one statement for each table.
+func (l *lane) write(ctx context.Context, b *batch) error {
+	if err := store.InsertTransfers(ctx, b.tx, l.store.System(), b.book.Transfers); err != nil {
+		return err
+	}
+	if err := store.InsertEntries(ctx, b.tx, b.book.Entries); err != nil {
+		return err
+	}
+	if err := store.UpdateAccounts(ctx, b.tx, b.book.Changed()); err != nil {
+		return err
+	}
+	if err := store.PutHolds(ctx, b.tx, b.book.ChangedHolds()); err != nil {
+		return err
+	}
+	answered, dropped := b.answers()
+	if err := store.AnswerClaims(ctx, b.tx, answered); err != nil {
+		return err
+	}
+	l.metrics.claimsDropped.Add(float64(len(dropped)))
+	return store.DeleteClaims(ctx, b.tx, dropped)
+}
+
+// answers lists the answers to store, and the claims to delete because theirs are not: no claim commits without its
+// answer.
+func (b *batch) answers() (answered []store.ClaimRow, dropped []string) {
+	for i, t := range b.tasks {
+		s := b.settlements[i]
+		switch {
+		case t.Claim == nil || !s.mine:
+		case !s.stored:
+			dropped = append(dropped, t.claimID)
+		default:
+			answered = append(answered, answerRow(t, s.outcome, b.book.Now))
+		}
+	}
+	return answered, dropped
+}
+
+// answerRow stores a payment's success as its transfer's id, from which it is rendered again, and all else as bytes.
+func answerRow(t *task, outcome Outcome, now time.Time) store.ClaimRow {
+	row := store.ClaimRow{ID: t.claimID, Claim: *t.Claim, CommandID: t.id, Renderer: t.Renderer.Version(), CreatedAt: now}
+	if _, payment := t.Operation.(ledger.Pay); payment && outcome.Refusal == nil {
+		row.TransferID = string(outcome.Result.Transfer.ID)
+		return row
+	}
+	row.Answer = &outcome.Answer
+	return row
+}

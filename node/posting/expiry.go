@@ -1,0 +1,48 @@
+package posting
+
+import (
+	"context"
+	"time"
+
+	"lockstep/node/ledger"
+	"lockstep/node/store"
+)
+
+const (
+	expiryPause   = time.Second
+	expiryHolds   = 200 // expired in one round
+	expiryTimeout = 10 * time.Second
+)
+
+// ExpireHolds ends clients' holds whose time is over, by the database's clock, until ctx ends. Every node may run it: a
+// hold expires once, whoever comes first.
+func (e *Engine) ExpireHolds(ctx context.Context) {
+	ticker := time.NewTicker(expiryPause)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			e.expireDue(ctx)
+		}
+	}
+}
+
+func (e *Engine) expireDue(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, expiryTimeout)
+	defer cancel()
+	holds, err := store.DueHolds(ctx, e.store.Source(), expiryHolds)
+	if err != nil {
+		e.log.Debug("holds that are due cannot be listed", "error", err)
+		return
+	}
+	for _, hold := range holds {
+		operation := ledger.Settle{
+			Hold: hold.ID, End: ledger.Expired, Account: ledger.NewNumber(e.store.System(), hold.Account),
+		}
+		if _, err := e.Submit(ctx, Command{Operation: operation}); err != nil {
+			e.log.Debug("a due hold could not be expired now", "hold", hold.ID, "error", err)
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package posting
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"lockstep/locks"
+	"lockstep/node/ledger"
+	"lockstep/node/store"
+)
+
+// errLaneLost says that the lane's row carries another incarnation.
+var errLaneLost = errors.New("posting: another process owns this node's id")
+
+// lane posts one batch after the other.
+type lane struct {
+	*Engine
+	lane    ledger.Lane
+	number  int64 // of the last batch that committed
+	stripes map[ledger.AccountID]bool
+}
+
+// start learns the number of the lane's last batch.
+func (l *lane) start(ctx context.Context) error {
+	incarnation, number, err := l.readRow(ctx)
+	if err == nil && incarnation != l.identity.Incarnation {
+		err = errLaneLost
+	}
+	l.number = number
+	return err
+}
+
+func (l *lane) run() {
+	for batch := l.queue.take(); len(batch) > 0; batch = l.queue.take() {
+		l.metrics.batch(batch)
+		l.process(batch)
+		l.queue.release(batch)
+	}
+}
+
+// process locks what the batch needs and posts the tasks that may run now.
+func (l *lane) process(batch []*task) {
+	select {
+	case <-l.lost:
+		l.settleAll(batch, errSource())
+		return
+	default:
+	}
+	set, ready := l.lock(batch)
+	if len(ready) == 0 {
+		l.unlock(set)
+		return
+	}
+	l.post(ready, set)
+}
+
+// lock takes the Redis locks of the batch in one go. Tasks with a busy account return to the queue; a busy key is
+// answered at once. Without a quorum of Redis servers everything goes on: the row locks are the truth.
+func (l *lane) lock(batch []*task) (*locks.Set, []*task) {
+	if l.locker == nil {
+		return nil, batch
+	}
+	var names []string
+	for _, t := range batch {
+		names = append(names, t.names...)
+	}
+	began := time.Now()
+	set, err := l.locker.Acquire(l.life, names)
+	l.metrics.lockWait.Observe(time.Since(began).Seconds())
+	if err != nil {
+		l.metrics.degraded.Inc()
+		return nil, batch
+	}
+	var ready, busy []*task
+	for _, t := range batch {
+		switch {
+		case held(set, t.names):
+			ready = append(ready, t)
+		case t.Claim != nil && set.Grant(keyLock(t.claimID)) == locks.Busy:
+			l.settle(t, Outcome{}, errInProgress(), false)
+		default:
+			busy = append(busy, t)
+		}
+	}
+	l.metrics.busy.Add(float64(len(busy)))
+	l.giveBack(busy, l.jitter())
+	return set, ready
+}
+
+func held(set *locks.Set, names []string) bool {
+	for _, name := range names {
+		if set.Grant(name) != locks.Held {
+			return false
+		}
+	}
+	return true
+}
+
+// unlock gives the set back without making anybody wait for it.
+func (l *lane) unlock(set *locks.Set) {
+	if set == nil {
+		return
+	}
+	l.lanes.Go(func() {
+		lost, err := set.Release(context.WithoutCancel(l.life))
+		l.metrics.lost.Add(float64(lost))
+		if err != nil {
+			l.log.Debug("release of Redis locks failed; they end by themselves", "error", err)
+		}
+	})
+}
+
+func (l *lane) jitter() time.Duration {
+	return l.config.BackMin + rand.N(l.config.BackMax-l.config.BackMin)
+}
+
+// post runs the tasks in one transaction, repeats it where the error allows that, and answers.
+func (l *lane) post(tasks []*task, set *locks.Set) {
+	servers := 0
+	for try := 1; ; try++ {
+		b, err := l.prepare(tasks)
+		if err == nil {
+			l.unlock(set) // early: the next node then queues on the row locks while this one's COMMIT syncs
+			l.commit(b)
+			return
+		}
+		l.metrics.failure(err)
+		class := store.ClassOf(err)
+		switch {
+		case errors.Is(err, errLaneLost):
+			l.log.Error("another process owns this node's id; this one stops", "node", l.lane.Node)
+			l.fail()
+			l.settleAll(tasks, errSource())
+		case class == store.ClassAgain && try < l.config.RepeatsMax:
+			time.Sleep(l.jitter())
+			continue
+		case class == store.ClassAgain:
+			l.giveBack(tasks, l.jitter())
+		case class == store.ClassServer && servers == 0:
+			servers++
+			continue
+		case class == store.ClassServer:
+			l.log.Error("the source takes no writes", "error", err, "commands", len(tasks))
+			l.settleAll(tasks, errSource())
+		case len(tasks) == 1:
+			l.log.Error("a command failed; nothing was applied", "error", err, "request_id", requestID(tasks[0]))
+			l.settleAll(tasks, ledger.Refuse(ledger.Internal, "the request failed on our side; nothing was applied"))
+		default:
+			l.split(tasks)
+		}
+		l.unlock(set)
+		return
+	}
+}
+
+// split runs each task alone, so that the one that fails does not take its neighbours with it.
+func (l *lane) split(tasks []*task) {
+	l.metrics.splits.Inc()
+	for i := range tasks {
+		l.post(tasks[i:i+1], nil)
+	}
+}
+
+// commit sends the COMMIT and answers each caller once its outcome is known.
+func (l *lane) commit(b *batch) {
+	began := time.Now()
+	token, err := l.sendCommit(b)
+	l.metrics.commit.Observe(time.Since(began).Seconds())
+	if err != nil {
+		l.metrics.unknown.Inc()
+		l.log.Warn("the outcome of a COMMIT is unknown; asking the lane's row", "error", err, "batch", b.number)
+		token, err = l.resolve(b)
+	}
+	if err != nil {
+		l.conclude(b, err)
+		return
+	}
+	l.number = b.number
+	for i, t := range b.tasks {
+		s := b.settlements[i]
+		s.outcome.Token = token
+		l.settle(t, s.outcome, s.err, s.stored)
+	}
+}
+
+// sendCommit commits. Every error is an unknown outcome.
+func (l *lane) sendCommit(b *batch) (store.Token, error) {
+	if l.config.Fault == nil {
+		return b.tx.Commit(l.life)
+	}
+	if err := l.config.Fault("before_commit"); err != nil {
+		return "", errors.Join(err, b.tx.Rollback())
+	}
+	token, err := b.tx.Commit(l.life)
+	return token, errors.Join(err, l.config.Fault("after_commit"))
+}
+
+// conclude answers the tasks of a batch that did not commit.
+func (l *lane) conclude(b *batch, err error) {
+	switch {
+	case errors.Is(err, errNotCommitted):
+		l.giveBack(b.tasks, 0)
+	case errors.Is(err, errLaneLost):
+		l.fail()
+		l.settleAll(b.tasks, errUnknown())
+	default:
+		l.settleAll(b.tasks, errUnknown())
+	}
+}
+
+func (l *lane) settleAll(tasks []*task, err error) {
+	for _, t := range tasks {
+		l.settle(t, Outcome{}, err, false)
+	}
+}
+
+func requestID(t *task) string {
+	if t.Claim == nil {
+		return ""
+	}
+	return t.Claim.RequestID
+}

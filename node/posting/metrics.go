@@ -1,0 +1,74 @@
+package posting
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lockstep/node/ledger"
+	"lockstep/node/store"
+)
+
+// metrics is what an operator sees of the engine.
+type metrics struct {
+	batchSize, lockWait, rowWait, commit, duration       prometheus.Histogram
+	busy, lost, degraded, splits, unknown, claimsDropped prometheus.Counter
+	repeats                                              *prometheus.CounterVec
+	commands                                             *prometheus.CounterVec
+}
+
+func newMetrics(registry prometheus.Registerer, waiting func() int) *metrics {
+	seconds := prometheus.ExponentialBuckets(0.0005, 2, 14) // 0.5 ms to 4 s
+	m := &metrics{
+		batchSize:     histogram("batch_commands", "Commands combined into one transaction.", prometheus.ExponentialBuckets(1, 2, 9)),
+		lockWait:      histogram("lock_seconds", "Time to take a batch's Redis locks.", seconds),
+		rowWait:       histogram("row_lock_seconds", "Time to lock a batch's rows.", seconds),
+		commit:        histogram("commit_seconds", "Duration of COMMIT.", seconds),
+		duration:      histogram("command_seconds", "Time from a command's arrival to its outcome.", seconds),
+		busy:          counter("busy_total", "Commands sent back because another node held one of their locks."),
+		lost:          counter("locks_lost_total", "Redis locks that were gone at release."),
+		degraded:      counter("degraded_batches_total", "Batches run on row locks alone because Redis had no quorum."),
+		splits:        counter("splits_total", "Batches taken apart because one command failed."),
+		unknown:       counter("unknown_commits_total", "COMMITs whose outcome had to be asked."),
+		claimsDropped: counter("claims_dropped_total", "Claims deleted because their answer is not stored."),
+		repeats: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lockstep_posting_failures_total", Help: "Transactions that failed before COMMIT, by class.",
+		}, []string{"class"}),
+		commands: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lockstep_posting_commands_total", Help: "Commands by outcome: ok, refused or the error's code.",
+		}, []string{"outcome"}),
+	}
+	queued := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "lockstep_posting_queue_commands", Help: "Commands that wait for a lane.",
+	}, func() float64 { return float64(waiting()) })
+	registry.MustRegister(m.batchSize, m.lockWait, m.rowWait, m.commit, m.duration, m.busy, m.lost, m.degraded, m.splits,
+		m.unknown, m.claimsDropped, m.repeats, m.commands, queued)
+	return m
+}
+
+func histogram(name, help string, buckets []float64) prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lockstep_posting_" + name, Help: help, Buckets: buckets})
+}
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_posting_" + name, Help: help})
+}
+
+func (m *metrics) batch(tasks []*task) { m.batchSize.Observe(float64(len(tasks))) }
+
+func (m *metrics) failure(err error) {
+	class := map[store.Class]string{store.ClassAgain: "again", store.ClassServer: "server", store.ClassCommand: "command"}
+	m.repeats.WithLabelValues(class[store.ClassOf(err)]).Inc()
+}
+
+func (m *metrics) settled(t *task, err error) {
+	m.duration.Observe(time.Since(t.since).Seconds())
+	outcome := "ok"
+	switch {
+	case err != nil:
+		outcome = string(ledger.CodeOf(err))
+	case t.outcome.Refusal != nil:
+		outcome = "refused"
+	}
+	m.commands.WithLabelValues(outcome).Inc()
+}

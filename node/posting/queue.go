@@ -1,0 +1,161 @@
+package posting
+
+import (
+	"sync"
+	"time"
+
+	"lockstep/node/ledger"
+)
+
+// queue holds the tasks that wait for a lane, in order of arrival.
+type queue struct {
+	tasksMax, batchTasksMax, batchAccountsMax int
+
+	mu      sync.Mutex
+	tasks   []*task
+	inHand  map[ledger.AccountID]bool // accounts that a lane of this node works on
+	closed  bool
+	changed chan struct{} // closed and replaced at each change
+}
+
+func newQueue(config Config) *queue {
+	return &queue{
+		tasksMax: config.QueueMax, batchTasksMax: config.BatchCommandsMax, batchAccountsMax: config.BatchAccountsMax,
+		inHand: map[ledger.AccountID]bool{}, changed: make(chan struct{}),
+	}
+}
+
+// push adds a task; false when the queue is full or closed.
+func (q *queue) push(t *task) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed || len(q.tasks) >= q.tasksMax {
+		return false
+	}
+	q.tasks = append(q.tasks, t)
+	q.wake()
+	return true
+}
+
+// giveBack returns taken tasks to the head of the queue, to be taken again after the delay. The tasks whose callers have
+// left meanwhile are returned: they are the lane's to settle.
+func (q *queue) giveBack(tasks []*task, delay time.Duration) (dropped []*task) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	back := make([]*task, 0, len(tasks)+len(q.tasks))
+	notBefore := time.Now().Add(delay)
+	for _, t := range tasks {
+		t.notBefore = notBefore
+		if t.state.CompareAndSwap(taken, waiting) {
+			back = append(back, t)
+		} else {
+			dropped = append(dropped, t)
+		}
+	}
+	q.tasks = append(back, q.tasks...)
+	q.wake()
+	return dropped
+}
+
+// take waits for tasks and takes all that one batch holds; nil when the queue is closed and empty.
+func (q *queue) take() []*task {
+	for {
+		q.mu.Lock()
+		batch, next := q.pick(time.Now())
+		finished, changed := q.closed && len(q.tasks) == 0, q.changed
+		q.mu.Unlock()
+		if len(batch) > 0 || finished {
+			return batch
+		}
+		waitFor(changed, next)
+	}
+}
+
+// waitFor waits for a change, or until the next task that was given back may be taken.
+func waitFor(changed <-chan struct{}, next time.Time) {
+	if next.IsZero() {
+		<-changed
+		return
+	}
+	timer := time.NewTimer(time.Until(next))
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	}
+}
+
+// pick takes what fits into a batch and says when the next task that was given back may be taken.
+func (q *queue) pick(now time.Time) (batch []*task, next time.Time) {
+	kept := q.tasks[:0]
+	accounts := map[ledger.AccountID]bool{}
+	for _, t := range q.tasks {
+		switch {
+		case t.state.Load() == left:
+		case t.notBefore.After(now):
+			if next.IsZero() || t.notBefore.Before(next) {
+				next = t.notBefore
+			}
+			kept = append(kept, t)
+		case len(batch) < q.batchTasksMax && q.fits(t, accounts) && t.state.CompareAndSwap(waiting, taken):
+			for _, id := range t.accounts {
+				accounts[id] = true
+			}
+			batch = append(batch, t)
+		case t.state.Load() == waiting:
+			kept = append(kept, t)
+		}
+	}
+	clear(q.tasks[len(kept):])
+	q.tasks = kept
+	for id := range accounts {
+		q.inHand[id] = true
+	}
+	return batch, next
+}
+
+// fits tells whether no other lane works on the task's accounts and the batch has room for them.
+func (q *queue) fits(t *task, accounts map[ledger.AccountID]bool) bool {
+	fresh := 0
+	for _, id := range t.accounts {
+		if accounts[id] {
+			continue
+		}
+		if q.inHand[id] {
+			return false
+		}
+		fresh++
+	}
+	return len(accounts) == 0 || len(accounts)+fresh <= q.batchAccountsMax
+}
+
+// release lets other lanes work on the accounts of a batch again.
+func (q *queue) release(batch []*task) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, t := range batch {
+		for _, id := range t.accounts {
+			delete(q.inHand, id)
+		}
+	}
+	q.wake()
+}
+
+// close refuses new tasks; lanes end once the rest is done.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.wake()
+}
+
+func (q *queue) length() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.tasks)
+}
+
+func (q *queue) wake() {
+	close(q.changed)
+	q.changed = make(chan struct{})
+}

@@ -1,0 +1,88 @@
+package posting
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"lockstep/node/ledger"
+)
+
+// The life of a task. It leaves the queue once, by compare-and-swap: taken by a lane, or left by its caller.
+const (
+	waiting   int32 = iota
+	left            // its caller's deadline came first: nothing was applied
+	taken           // a lane works on it
+	abandoned       // taken, but its caller has heard that the outcome is unknown
+	settled
+)
+
+// task is a command on its way through the engine.
+type task struct {
+	Command
+	id        string // of the command; what a claim row is recognised by
+	claimID   string
+	accounts  []ledger.AccountID // ordinary accounts, which the Redis locks are about
+	names     []string           // of the Redis locks: the accounts, then the key
+	since     time.Time
+	notBefore time.Time // given back by a lane: not to be taken earlier; guarded by the queue
+
+	state   atomic.Int32
+	done    chan struct{} // closed when the fields below are final
+	outcome Outcome
+	err     error
+	stored  bool // the outcome's answer is stored under the key
+}
+
+func newTask(command Command, system string, now time.Time) *task {
+	t := &task{Command: command, id: uuid.NewString(), since: now, done: make(chan struct{})}
+	for _, id := range command.Operation.Accounts(system, ledger.Lane{Node: 1}) {
+		if system, _ := ledger.StripeOf(id); system == 0 {
+			t.accounts = append(t.accounts, id)
+		}
+	}
+	slices.Sort(t.accounts)
+	t.accounts = slices.Compact(t.accounts)
+	for _, id := range t.accounts {
+		t.names = append(t.names, accountLock(system, id))
+	}
+	if command.Claim != nil {
+		t.claimID = command.Claim.ID()
+		t.names = append(t.names, keyLock(t.claimID))
+	}
+	return t
+}
+
+// accountLock names the Redis lock of an account. Numbers have one width, so byte order is canonical order.
+func accountLock(system string, id ledger.AccountID) string {
+	return "account:" + string(ledger.NewNumber(system, id))
+}
+
+func keyLock(claimID string) string { return "key:" + claimID }
+
+// settle makes the task's outcome known, once.
+func (t *task) settle(outcome Outcome, err error, stored bool) {
+	if t.state.Swap(settled) == settled {
+		panic("posting: a task was settled twice")
+	}
+	t.outcome, t.err, t.stored = outcome, err, stored
+	close(t.done)
+}
+
+// answerFor is what a later request with the same key is told once t is settled; false when t's answer was not stored,
+// so that the later request has to find out for itself.
+func (t *task) answerFor(later *task) (Outcome, error, bool) {
+	switch {
+	case !t.stored:
+		return Outcome{}, nil, false
+	case t.Claim.Fingerprint != later.Claim.Fingerprint:
+		return Outcome{}, errKeyReused(), true
+	}
+	return Outcome{Answer: t.outcome.Answer, Replayed: true, Token: t.outcome.Token}, nil, true
+}
+
+func errKeyReused() error {
+	return ledger.Refuse(ledger.IdempotencyKeyReused, "this idempotency key was used for another request; please use a new key")
+}

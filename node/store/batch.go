@@ -1,0 +1,248 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"lockstep/node/ledger"
+)
+
+// The statements of a posting batch: each function is one statement, whatever the number of rows.
+
+// AdvanceLane writes the batch's number into the lane's row. False means that another process owns this node id: the
+// caller must stop at once.
+func AdvanceLane(ctx context.Context, tx *Tx, lane ledger.Lane, incarnation string, batch int64) (bool, error) {
+	result, err := tx.Exec(ctx, `UPDATE lanes SET batch = ? WHERE node = ? AND lane = ? AND incarnation = ?`,
+		batch, lane.Node, lane.Lane, incarnation)
+	if err != nil {
+		return false, fmt.Errorf("advance lane: %w", err)
+	}
+	rows, err := result.RowsAffected()
+	if err != nil {
+		return false, fmt.Errorf("advance lane: %w", err)
+	}
+	return rows == 1, nil
+}
+
+// LaneBatch locks the lane's row and tells who owns it and the number of its last committed batch. While a transaction
+// of the lane is still open it waits for it, and fails with error 1205 when that takes too long.
+func LaneBatch(ctx context.Context, tx *Tx, lane ledger.Lane) (incarnation string, batch int64, err error) {
+	found := false
+	scan := func(rows *sql.Rows) error {
+		found = true
+		return rows.Scan(&incarnation, &batch)
+	}
+	err = tx.Query(ctx, scan, `SELECT incarnation, batch FROM lanes WHERE node = ? AND lane = ? FOR UPDATE`, lane.Node, lane.Lane)
+	if err == nil && !found {
+		err = errors.New("the lane has no row")
+	}
+	if err != nil {
+		return "", 0, fmt.Errorf("read lane: %w", err)
+	}
+	return incarnation, batch, nil
+}
+
+const accountColumns = `id, owner, currency, label, status, posted, pending_debit, pending_credit, overdraft_limit, version, created_at`
+
+// LockAccounts locks the rows of ids, which must be sorted, and tells the database's time. Ids without a row are left
+// out. The plan is forced to the primary key, so that rows lock in canonical order whatever the optimiser thinks.
+func LockAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID) (accounts []ledger.Account, now time.Time, err error) {
+	if len(ids) == 0 {
+		return nil, time.Time{}, nil
+	}
+	scan := func(rows *sql.Rows) error {
+		var a ledger.Account
+		err := rows.Scan(&now, &a.ID, &a.Owner, &a.Currency, &a.Label, &a.Status, &a.Posted, &a.PendingDebit,
+			&a.PendingCredit, &a.OverdraftLimit, &a.Version, &a.CreatedAt)
+		accounts = append(accounts, a)
+		return err
+	}
+	query := `SELECT UTC_TIMESTAMP(6), ` + accountColumns + ` FROM accounts FORCE INDEX (PRIMARY) WHERE id IN (` +
+		marks(len(ids)) + `) ORDER BY id FOR UPDATE`
+	if err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {
+		return nil, time.Time{}, fmt.Errorf("lock accounts: %w", err)
+	}
+	return accounts, now, nil
+}
+
+const holdColumns = `id, account_id, to_number, amount, currency, state, captured, expires_at, created_at`
+
+// LockHolds locks the holds of ids, which must be sorted.
+func LockHolds(ctx context.Context, tx *Tx, ids []ledger.HoldID) (holds []ledger.Hold, err error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	scan := func(rows *sql.Rows) error {
+		hold, err := scanHold(rows)
+		holds = append(holds, hold)
+		return err
+	}
+	query := `SELECT ` + holdColumns + ` FROM holds FORCE INDEX (PRIMARY) WHERE id IN (` + marks(len(ids)) + `) ORDER BY id FOR UPDATE`
+	if err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {
+		return nil, fmt.Errorf("lock holds: %w", err)
+	}
+	return holds, nil
+}
+
+func scanHold(rows *sql.Rows) (ledger.Hold, error) {
+	var h ledger.Hold
+	err := rows.Scan(&h.ID, &h.Account, &h.To, &h.Amount.Minor, &h.Amount.Currency, &h.State, &h.Captured, &h.ExpiresAt, &h.CreatedAt)
+	return h, err
+}
+
+// DueHolds lists pending holds of clients whose time is over, oldest first.
+func DueHolds(ctx context.Context, db *sql.DB, limit int) (holds []ledger.Hold, err error) {
+	rows, err := db.QueryContext(ctx, `SELECT `+holdColumns+` FROM holds
+		WHERE state = 'pending' AND expires_at <= UTC_TIMESTAMP(6) ORDER BY expires_at LIMIT ?`, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list due holds: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		hold, err := scanHold(rows)
+		if err != nil {
+			return nil, fmt.Errorf("read due hold: %w", err)
+		}
+		holds = append(holds, hold)
+	}
+	return holds, rows.Err()
+}
+
+const transferColumns = `id, kind, state, from_number, to_number, payer_id, payee_id, amount, currency, description, reference,
+	COALESCE(hold_id, ''), created_at, finished_at`
+
+// ReadTransfers reads transfers that this system pays, by id.
+func ReadTransfers(ctx context.Context, tx *Tx, ids []ledger.TransferID) (map[ledger.TransferID]ledger.Transfer, error) {
+	transfers := make(map[ledger.TransferID]ledger.Transfer, len(ids))
+	if len(ids) == 0 {
+		return transfers, nil
+	}
+	scan := func(rows *sql.Rows) error {
+		t, err := scanTransfer(rows)
+		transfers[t.ID] = t
+		return err
+	}
+	query := `SELECT ` + transferColumns + ` FROM transfers WHERE id IN (` + marks(len(ids)) + `)`
+	if err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {
+		return nil, fmt.Errorf("read transfers: %w", err)
+	}
+	return transfers, nil
+}
+
+func scanTransfer(rows *sql.Rows) (ledger.Transfer, error) {
+	var t ledger.Transfer
+	var payer, payee sql.NullInt64
+	var finished sql.NullTime
+	err := rows.Scan(&t.ID, &t.Kind, &t.State, &t.From, &t.To, &payer, &payee, &t.Amount.Minor, &t.Amount.Currency,
+		&t.Description, &t.Reference, &t.Hold, &t.CreatedAt, &finished)
+	t.PayerID, t.PayeeID, t.FinishedAt = ledger.AccountID(payer.Int64), ledger.AccountID(payee.Int64), finished.Time
+	return t, err
+}
+
+// InsertTransfers writes new transfers of this system.
+func InsertTransfers(ctx context.Context, tx *Tx, system string, transfers []ledger.Transfer) error {
+	var values bulk
+	for _, t := range transfers {
+		values.row(t.ID, system, t.Kind, t.State, t.From, t.To, t.PayerID, t.PayeeID, t.Amount.Minor, t.Amount.Currency,
+			t.Description, t.Reference, sql.NullString{String: string(t.Hold), Valid: t.Hold != ""}, t.CreatedAt, t.FinishedAt)
+	}
+	return values.exec(ctx, tx, `INSERT INTO transfers (id, payer_system, kind, state, from_number, to_number, payer_id, payee_id,
+		amount, currency, description, reference, hold_id, created_at, finished_at)`, "")
+}
+
+// InsertEntries writes journal lines. Their primary key, account and sequence, refuses a second line in one place.
+func InsertEntries(ctx context.Context, tx *Tx, entries []ledger.Entry) error {
+	var values bulk
+	for _, e := range entries {
+		values.row(e.Account, e.Sequence, e.Transfer, e.Kind, e.Amount, e.Currency, e.BalanceAfter, e.Counterparty, e.CreatedAt)
+	}
+	return values.exec(ctx, tx, `INSERT INTO entries (account_id, sequence, transfer_id, kind, amount, currency, balance_after,
+		counterparty, created_at)`, "")
+}
+
+// UpdateAccounts writes accounts that the transaction has locked. It is an upsert because neither MySQL nor MariaDB
+// updates many rows to different values in a cheaper way; the rows exist, so nothing is inserted.
+func UpdateAccounts(ctx context.Context, tx *Tx, accounts []ledger.Account) error {
+	var values bulk
+	for _, a := range accounts {
+		account, _ := ledger.StripeOf(a.ID)
+		system := sql.NullInt64{Int64: int64(account), Valid: a.Stripe()}
+		values.row(a.ID, a.Owner, a.Currency, a.Label, a.Status, a.Posted, a.PendingDebit, a.PendingCredit,
+			a.OverdraftLimit, a.Version, system, a.CreatedAt)
+	}
+	return values.exec(ctx, tx, `INSERT INTO accounts (id, owner, currency, label, status, posted, pending_debit, pending_credit,
+		overdraft_limit, version, system_account, created_at)`, ` ON DUPLICATE KEY UPDATE owner = VALUES(owner), label = VALUES(label),
+		status = VALUES(status), posted = VALUES(posted), pending_debit = VALUES(pending_debit),
+		pending_credit = VALUES(pending_credit), overdraft_limit = VALUES(overdraft_limit), version = VALUES(version)`)
+}
+
+// PutHolds writes holds, new or changed.
+func PutHolds(ctx context.Context, tx *Tx, holds []ledger.Hold) error {
+	var values bulk
+	for _, h := range holds {
+		values.row(h.ID, h.Account, h.To, h.Amount.Minor, h.Amount.Currency, h.State, h.Captured, h.ExpiresAt, h.CreatedAt)
+	}
+	return values.exec(ctx, tx, `INSERT INTO holds (id, account_id, to_number, amount, currency, state, captured, expires_at, created_at)`,
+		` ON DUPLICATE KEY UPDATE state = VALUES(state), captured = VALUES(captured)`)
+}
+
+// MakeStripe makes the lane's share of a system account in a currency, in a short transaction of its own; made again it
+// changes nothing.
+func (s *Store) MakeStripe(ctx context.Context, lane ledger.Lane, system ledger.AccountID, currency ledger.Currency) error {
+	tx, err := s.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("make stripe: %w", err)
+	}
+	defer tx.Rollback()
+	_, err = tx.Exec(ctx, `INSERT INTO accounts (id, owner, currency, label, status, posted, pending_debit, pending_credit,
+		overdraft_limit, version, system_account, node, lane, created_at)
+		VALUES (?, '', ?, '', 'open', 0, 0, 0, 0, 0, ?, ?, ?, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE id = id`,
+		lane.Stripe(system, currency), currency, system, lane.Node, lane.Lane)
+	if err != nil {
+		return fmt.Errorf("make stripe: %w", err)
+	}
+	if _, err := tx.Commit(ctx); err != nil {
+		return fmt.Errorf("make stripe: %w", err)
+	}
+	return nil
+}
+
+// bulk gathers the rows of one statement.
+type bulk struct {
+	rows, columns int
+	args          []any
+}
+
+func (b *bulk) row(values ...any) {
+	b.rows, b.columns = b.rows+1, len(values)
+	b.args = append(b.args, values...)
+}
+
+// exec writes the rows; without any it does nothing.
+func (b *bulk) exec(ctx context.Context, tx *Tx, insert, onDuplicate string) error {
+	if b.rows == 0 {
+		return nil
+	}
+	row := "(" + marks(b.columns) + ")"
+	query := insert + " VALUES " + strings.Repeat(row+",", b.rows-1) + row + onDuplicate
+	if _, err := tx.Exec(ctx, query, b.args...); err != nil {
+		table := strings.Fields(insert)[2]
+		return fmt.Errorf("write %s: %w", table, err)
+	}
+	return nil
+}
+
+func marks(n int) string { return strings.Repeat("?,", n-1) + "?" }
+
+func anys[T any](values []T) []any {
+	args := slices.Grow([]any(nil), len(values))
+	for _, value := range values {
+		args = append(args, value)
+	}
+	return args
+}

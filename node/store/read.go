@@ -1,0 +1,95 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"lockstep/node/ledger"
+)
+
+// Consistency says how fresh a read must be. The zero value takes any replica that is less than LagMax behind.
+type Consistency struct {
+	Token  Token // at least the state of this write
+	Source bool  // the source itself
+}
+
+// ReadFrom tells which server answered a read.
+type ReadFrom string
+
+// The servers that answer reads.
+const (
+	FromSource  ReadFrom = "source"
+	FromReplica ReadFrom = "replica"
+)
+
+// Read runs fn on a replica that is fresh enough, waiting at most TokenWaitMax for one to reach the token, and else on
+// the source. What a replica misses (ErrMiss) or fails at is asked again at the source, so fn must be able to run twice.
+// A refusal of fn (*ledger.Error) is returned as it is; when no server can answer, the error holds the refusal
+// SourceUnavailable.
+func (s *Store) Read(ctx context.Context, want Consistency, fn func(context.Context, *Queries) error) (ReadFrom, error) {
+	needs, gtid := s.need(want)
+	if needs != needSource {
+		err := s.readReplicas(ctx, gtid, fn)
+		if err == nil || isRefusal(err) {
+			return FromReplica, err
+		}
+	}
+	err := s.readOn(ctx, s.source, "", fn)
+	if err != nil && ClassOf(err) == ClassServer && !isRefusal(err) {
+		err = fmt.Errorf("%w: read: %w", unavailable(), err)
+	}
+	return FromSource, err
+}
+
+func isRefusal(err error) bool {
+	var refusal *ledger.Error
+	return errors.As(err, &refusal)
+}
+
+func unavailable() *ledger.Error {
+	return ledger.Refuse(ledger.SourceUnavailable, "the database does not answer at the moment; please try again")
+}
+
+// errNotFresh sends a read to the source.
+var errNotFresh = errors.New("no replica is fresh enough")
+
+// readReplicas asks the replicas in turn. One that does not answer is left out until it is looked at again; any other
+// error ends the search, for the next replica would say the same.
+func (s *Store) readReplicas(ctx context.Context, gtid string, fn func(context.Context, *Queries) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.config.ReplicaReadMax)
+	defer cancel()
+	turn := s.next.Add(1)
+	for i := range s.replicas {
+		replica := s.replicas[(turn+uint64(i))%uint64(len(s.replicas))]
+		if !replica.serving.Load() {
+			continue
+		}
+		err := s.readOn(ctx, replica.db, gtid, fn)
+		if err == nil || isRefusal(err) || ClassOf(err) != ClassServer {
+			return err
+		}
+		replica.fail(err)
+	}
+	return errNotFresh
+}
+
+// readOn runs fn on one connection, once its server has reached the position; "" is any.
+func (s *Store) readOn(ctx context.Context, db *sql.DB, position string, fn func(context.Context, *Queries) error) error {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer conn.Close()
+	if position != "" {
+		reached, err := s.dialect.reached(ctx, conn, position, s.config.TokenWaitMax)
+		if err != nil {
+			return err
+		}
+		if !reached {
+			return errNotFresh
+		}
+	}
+	return fn(ctx, &Queries{conn: conn, system: s.config.System})
+}

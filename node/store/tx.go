@@ -1,0 +1,184 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// rollbackMax bounds a ROLLBACK, which is run even when its caller's context has ended.
+const rollbackMax = 3 * time.Second
+
+// Tx is one READ COMMITTED transaction on one connection to the source, for one goroutine.
+//
+// Its connections run with autocommit off, so that the first statement opens the transaction without a round trip of
+// its own, and no statement can commit by itself. After its first error of whatever kind a Tx is poisoned: an error
+// may have rolled back the statement, the transaction or nothing, and only the caller's next attempt knows what is
+// true. A poisoned Tx refuses everything but Rollback.
+type Tx struct {
+	store  *Store
+	conn   *sql.Conn
+	failed error // the first error
+	began  bool  // a statement was sent
+	done   bool
+}
+
+// Begin takes a connection for a transaction, waiting for a free one until ctx ends. Every Tx must end with Commit or
+// Rollback; Rollback after Commit does nothing, so it may be deferred.
+func (s *Store) Begin(ctx context.Context) (*Tx, error) {
+	conn, err := s.transactions.Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the source: %w", err)
+	}
+	return &Tx{store: s, conn: conn}, nil
+}
+
+// Exec runs a statement. The end of ctx closes the connection, but does not stop the statement at the server, whose
+// locks live on until its own limits end it.
+func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if err := tx.usable(); err != nil {
+		return nil, err
+	}
+	tx.began = true
+	result, err := tx.conn.ExecContext(ctx, query, args...)
+	if err != nil {
+		return nil, tx.poison(err)
+	}
+	return result, nil
+}
+
+// Query runs a statement that answers rows, and calls scan for each of them. An error of scan poisons the transaction
+// too.
+func (tx *Tx) Query(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
+	if err := tx.usable(); err != nil {
+		return err
+	}
+	tx.began = true
+	if err := each(ctx, tx.conn, scan, query, args...); err != nil {
+		return tx.poison(err)
+	}
+	return nil
+}
+
+func (tx *Tx) usable() error {
+	switch {
+	case tx.failed != nil:
+		return fmt.Errorf("%w: %w", ErrPoisoned, tx.failed)
+	case tx.done:
+		return ErrDone
+	}
+	return nil
+}
+
+func (tx *Tx) poison(err error) error {
+	if tx.failed == nil {
+		tx.failed = err
+	}
+	return err
+}
+
+// Commit makes the changes last and answers with a token for them. A poisoned Tx, or one whose ctx has ended, is rolled
+// back instead, and nothing is committed. An error of COMMIT itself wraps ErrCommitUnknown.
+func (tx *Tx) Commit(ctx context.Context) (Token, error) {
+	if tx.done {
+		return "", ErrDone
+	}
+	if err := tx.mayCommit(ctx); err != nil {
+		return "", errors.Join(err, tx.Rollback())
+	}
+	tx.done = true
+	if err := tx.commit(ctx); err != nil {
+		tx.discard()
+		return "", fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+	}
+	return tx.token(ctx), nil
+}
+
+// mayCommit tells why COMMIT must not be sent.
+func (tx *Tx) mayCommit(ctx context.Context) error {
+	if err := tx.usable(); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("before COMMIT: %w", tx.poison(err))
+	}
+	if faults := tx.store.config.Faults; faults != nil {
+		if err := faults.BeforeCommit(ctx); err != nil {
+			return fmt.Errorf("before COMMIT: %w", tx.poison(err))
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) commit(ctx context.Context) error {
+	if _, err := tx.conn.ExecContext(ctx, "COMMIT"); err != nil {
+		return err
+	}
+	if faults := tx.store.config.Faults; faults != nil {
+		return faults.AfterCommit(ctx)
+	}
+	return nil
+}
+
+// token reads the position of the commit on the connection that made it. When that fails the commit stands all the
+// same, and the token says that only the source is known to have it.
+func (tx *Tx) token(ctx context.Context) Token {
+	var gtid sql.NullString
+	if err := tx.conn.QueryRowContext(ctx, tx.store.dialect.lastGTID).Scan(&gtid); err != nil {
+		tx.discard()
+		return tx.store.newToken("")
+	}
+	tx.release()
+	return tx.store.newToken(gtid.String)
+}
+
+// Rollback takes everything back. The connection returns to the pool only when the server said so; otherwise it is
+// closed, upon which the server rolls back. After Commit or Rollback it does nothing.
+func (tx *Tx) Rollback() error {
+	if tx.done {
+		return nil
+	}
+	tx.done = true
+	if tx.began {
+		ctx, cancel := context.WithTimeout(context.Background(), rollbackMax)
+		defer cancel()
+		if _, err := tx.conn.ExecContext(ctx, "ROLLBACK"); err != nil {
+			tx.discard()
+			return fmt.Errorf("roll back (the connection is closed instead): %w", err)
+		}
+	}
+	tx.release()
+	return nil
+}
+
+// release gives the connection back to the pool.
+func (tx *Tx) release() { _ = tx.conn.Close() }
+
+// discard closes the connection instead of giving it back.
+func (tx *Tx) discard() {
+	_ = tx.conn.Raw(func(any) error { return driver.ErrBadConn })
+	_ = tx.conn.Close()
+}
+
+// querier is a connection or a pool.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// each calls scan for every row.
+func each(ctx context.Context, q querier, scan func(*sql.Rows) error, query string, args ...any) error {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

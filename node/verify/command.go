@@ -1,0 +1,104 @@
+package verify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// ErrBreach says that at least one invariant does not hold.
+var ErrBreach = errors.New("the books have a breach")
+
+// Command is `lockstep verify`.
+type Command struct {
+	System string `help:"Check this system only; the default is every system of the local cluster."`
+	Dir    string `help:"Directory of the local cluster." default:".lockstep" type:"path"`
+	DSN    string `name:"dsn" help:"Data source name of a database to check instead: user:password@tcp(host:port)/database." placeholder:"DSN"`
+	JSON   bool   `name:"json" help:"Print a report for machines."`
+}
+
+// Help is shown by --help.
+func (c *Command) Help() string {
+	return "Recomputes every invariant of the books from the journal, in one consistent snapshot per system. Exit status 1 means a breach."
+}
+
+// Run checks and prints; it returns ErrBreach when an invariant does not hold.
+func (c *Command) Run(ctx context.Context, out io.Writer) error {
+	sources, err := c.sources()
+	if err != nil {
+		return err
+	}
+	var breach error
+	for _, dsn := range sources {
+		report, err := c.verify(ctx, dsn, out)
+		if err != nil {
+			return err
+		}
+		if !report.OK() {
+			breach = ErrBreach
+		}
+	}
+	return breach
+}
+
+func (c *Command) verify(ctx context.Context, dsn string, out io.Writer) (Report, error) {
+	if c.JSON {
+		report, err := Run(ctx, dsn, nil)
+		if err != nil {
+			return report, err
+		}
+		return report, json.NewEncoder(out).Encode(report)
+	}
+	report, err := Run(ctx, dsn, func(f Finding) {
+		word := "holds"
+		if !f.Holds {
+			word = "BREACH"
+		}
+		fmt.Fprintf(out, "%-7s %-36s %s (%s)\n", word, f.Invariant, f.Meaning, f.Took.Round(time.Millisecond))
+	})
+	if err != nil {
+		return report, err
+	}
+	for _, b := range report.Breaches {
+		fmt.Fprintf(out, "  %s: %s: %s\n", b.Invariant, b.Place, b.Detail)
+	}
+	fmt.Fprintf(out, "system %s: %d accounts, %d transfers, %d entries: %d breaches\n",
+		report.System, report.Accounts, report.Transfers, report.Entries, len(report.Breaches))
+	return report, nil
+}
+
+// sources lists the databases to check.
+func (c *Command) sources() ([]string, error) {
+	if c.DSN != "" {
+		return []string{c.DSN}, nil
+	}
+	path := filepath.Join(c.Dir, "credentials.json")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("no local cluster here (start one with `make up`, or name a database with --dsn): %w", err)
+	}
+	var credentials struct {
+		Systems []struct {
+			ID  string `json:"id"`
+			DSN string `json:"mysql_source_dsn"`
+		} `json:"systems"`
+	}
+	if err := json.Unmarshal(content, &credentials); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	var sources []string
+	for _, system := range credentials.Systems {
+		if c.System == "" || c.System == system.ID {
+			sources = append(sources, system.DSN)
+		}
+	}
+	if len(sources) == 0 {
+		return nil, fmt.Errorf("%s knows no system %q", path, c.System)
+	}
+	return sources, nil
+}
