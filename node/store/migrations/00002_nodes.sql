@@ -1,6 +1,6 @@
 -- +goose NO TRANSACTION
 -- +goose Up
-CREATE TABLE nodes (
+CREATE TABLE IF NOT EXISTS nodes (
   id          INT          NOT NULL,
   incarnation CHAR(36)     NOT NULL,
   address     VARCHAR(255) NOT NULL,

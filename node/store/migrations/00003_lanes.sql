@@ -1,6 +1,6 @@
 -- +goose NO TRANSACTION
 -- +goose Up
-CREATE TABLE lanes (
+CREATE TABLE IF NOT EXISTS lanes (
   node        INT      NOT NULL,
   lane        INT      NOT NULL,
   incarnation CHAR(36) NOT NULL,

@@ -1,6 +1,6 @@
 -- +goose NO TRANSACTION
 -- +goose Up
-CREATE TABLE signing_keys (
+CREATE TABLE IF NOT EXISTS signing_keys (
   kid         VARCHAR(64)    NOT NULL,
   public_key  VARBINARY(64)  NOT NULL,
   private_key VARBINARY(256) NOT NULL,

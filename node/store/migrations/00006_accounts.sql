@@ -1,6 +1,6 @@
 -- +goose NO TRANSACTION
 -- +goose Up
-CREATE TABLE accounts (
+CREATE TABLE IF NOT EXISTS accounts (
   id              BIGINT       NOT NULL,
   owner           VARCHAR(100) NOT NULL,
   currency        CHAR(3)      NOT NULL,

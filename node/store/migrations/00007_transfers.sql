@@ -1,6 +1,6 @@
 -- +goose NO TRANSACTION
 -- +goose Up
-CREATE TABLE transfers (
+CREATE TABLE IF NOT EXISTS transfers (
   id           CHAR(36)     NOT NULL,
   payer_system VARCHAR(16)  NOT NULL,
   kind         VARCHAR(12)  NOT NULL,

@@ -1,6 +1,6 @@
 -- +goose NO TRANSACTION
 -- +goose Up
-CREATE TABLE entries (
+CREATE TABLE IF NOT EXISTS entries (
   account_id    BIGINT      NOT NULL,
   sequence      BIGINT      NOT NULL,
   transfer_id   CHAR(36)    NOT NULL,

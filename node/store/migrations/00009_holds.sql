@@ -1,6 +1,6 @@
 -- +goose NO TRANSACTION
 -- +goose Up
-CREATE TABLE holds (
+CREATE TABLE IF NOT EXISTS holds (
   id          CHAR(36)    NOT NULL,
   account_id  BIGINT      NOT NULL,
   to_number   VARCHAR(40) NOT NULL,

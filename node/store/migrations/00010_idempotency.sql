@@ -1,6 +1,6 @@
 -- +goose NO TRANSACTION
 -- +goose Up
-CREATE TABLE idempotency (
+CREATE TABLE IF NOT EXISTS idempotency (
   claim        CHAR(64)     NOT NULL,
   principal    VARCHAR(100) NOT NULL,
   route        VARCHAR(100) NOT NULL,

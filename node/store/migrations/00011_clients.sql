@@ -1,6 +1,6 @@
 -- +goose NO TRANSACTION
 -- +goose Up
-CREATE TABLE clients (
+CREATE TABLE IF NOT EXISTS clients (
   id          VARCHAR(64)  NOT NULL,
   name        VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   secret_hash BINARY(32)   NOT NULL,

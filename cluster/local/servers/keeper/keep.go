@@ -21,13 +21,13 @@ import (
 
 const (
 	idleMax  = 10 * time.Minute
-	idlePoll = 5 * time.Second
+	idlePoll = 5 * time.Second // at most
 	dataMax  = 24 * time.Hour // failed tests leave databases, which pile up
 	system   = "test"
 )
 
-// keep runs the servers until nobody has used them for idleMax, or a signal.
-func keep(place servers.Place, out io.Writer) error {
+// keep runs the servers until nobody has used them for as long as idle, or a signal.
+func keep(place servers.Place, idle time.Duration, out io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := process.WritePIDFile(place.PID(), os.Getpid()); err != nil {
@@ -50,7 +50,7 @@ func keep(place servers.Place, out io.Writer) error {
 	}
 	fmt.Fprintln(out, servers.Ready)
 
-	users := awaitIdle(ctx, place)
+	users := awaitIdle(ctx, place, idle)
 	if users != nil {
 		defer users.Close() // newcomers wait until all is down, and start afresh
 	}
@@ -86,9 +86,9 @@ func publish(place servers.Place, cluster *local.Cluster) error {
 }
 
 // awaitIdle returns the users' lock, held alone, when nobody has used the servers
-// for idleMax; or nil when we were told to end.
-func awaitIdle(ctx context.Context, place servers.Place) *os.File {
-	ticks := time.NewTicker(idlePoll)
+// for as long as idle; or nil when we were told to end.
+func awaitIdle(ctx context.Context, place servers.Place, idle time.Duration) *os.File {
+	ticks := time.NewTicker(min(idlePoll, idle/4))
 	defer ticks.Stop()
 	for {
 		select {
@@ -100,7 +100,7 @@ func awaitIdle(ctx context.Context, place servers.Place) *os.File {
 		if err != nil {
 			continue // in use
 		}
-		if info, err := lock.Stat(); err == nil && time.Since(info.ModTime()) > idleMax {
+		if info, err := lock.Stat(); err == nil && time.Since(info.ModTime()) > idle {
 			return lock
 		}
 		_ = lock.Close()

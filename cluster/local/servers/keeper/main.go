@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
+	"time"
 
 	"lockstep/cluster/local/servers"
 )
 
-const usage = `usage: keeper stop        ends the test servers of this checkout
-       keeper run PLACE   runs them there (tests do this)
+const usage = `usage: keeper stop               ends the test servers of this checkout
+       keeper run PLACE [IDLE]   runs them there (tests do this), until nobody has
+                                 used them for IDLE, such as 30s; default 10m
 `
 
 func main() {
@@ -35,8 +36,14 @@ func run(args []string, out io.Writer) error {
 	case len(args) == 1 && args[0] == "stop":
 		return stop(out)
 	case len(args) == 2 && args[0] == "run":
-		return keep(servers.Place(args[1]), out)
-	case len(args) == 1 && strings.HasSuffix(args[0], "-help"), len(args) == 1 && args[0] == "-h":
+		return keep(servers.Place(args[1]), idleMax, out)
+	case len(args) == 3 && args[0] == "run":
+		idle, err := time.ParseDuration(args[2])
+		if err != nil || idle <= 0 {
+			return errUsage
+		}
+		return keep(servers.Place(args[1]), idle, out)
+	case len(args) == 1 && (args[0] == "-h" || args[0] == "--help"):
 		_, err := io.WriteString(out, usage)
 		return err
 	}

@@ -1,0 +1,113 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lockstep/api"
+	"lockstep/node/ledger"
+	"lockstep/node/store"
+)
+
+// openEdge puts the REST server on top of the engine.
+func (n *Node) openEdge(ctx context.Context, registry prometheus.Registerer, version Version) error {
+	authority, err := openAuthority(ctx, n.config, n.store, n.log)
+	if err != nil {
+		return err
+	}
+	n.onClose(func(context.Context) error { authority.Close(); return nil })
+	server, err := api.New(api.Deps{
+		System: n.config.System, Version: string(version), Currencies: n.currencies(), Engine: n.engine,
+		Store: api.Over(n.store), Authority: authority, Health: n.health, Locks: n.locks,
+		Now: n.store.Now, Clock: time.Now, NewID: newID, Logger: n.log, Metrics: registry,
+	})
+	if err != nil {
+		return fmt.Errorf("open the REST edge: %w", err)
+	}
+	n.server = server
+	n.onClose(server.Shutdown)
+	return nil
+}
+
+// newID makes a UUIDv7 (RFC 9562, 5.7), so that ids sort by the time they were made.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+func (n *Node) currencies() []ledger.Currency {
+	list := make([]ledger.Currency, len(n.config.Currencies))
+	for i, code := range n.config.Currencies {
+		list[i] = ledger.Currency(code)
+	}
+	return list
+}
+
+// health is what readyz and operators are told.
+func (n *Node) health() api.Health {
+	state := n.store.State()
+	h := api.Health{
+		Started: true, Lease: !ended(n.lease.Lost()) && !ended(n.engine.Lost()), Source: state.Source.OK,
+		SemiSync: state.Source.SemiSync, ClockOffset: -state.ClockOffset, Warnings: n.warnings(state),
+	}
+	for _, replica := range state.Replicas {
+		h.Replicas = append(h.Replicas, api.ReplicaHealth{Address: replica.Address, Serving: replica.Serving, Lag: replica.Behind})
+	}
+	for _, server := range n.locks().Servers {
+		h.Redis = append(h.Redis, api.ServerHealth{Address: server.Address, Up: server.Up})
+	}
+	return h
+}
+
+func (n *Node) warnings(state store.State) []string {
+	var warnings []string
+	if state.Source.Problem != "" {
+		warnings = append(warnings, "source: "+state.Source.Problem)
+	}
+	for _, replica := range state.Replicas {
+		if replica.Problem != "" {
+			warnings = append(warnings, "replica "+replica.Address+": "+replica.Problem)
+		}
+	}
+	if n.locker != nil && n.locker.Degraded() {
+		warnings = append(warnings, "redis: no quorum of lock servers; row locks alone keep the order")
+	}
+	return warnings
+}
+
+func ended(signal <-chan struct{}) bool {
+	select {
+	case <-signal:
+		return true
+	default:
+		return false
+	}
+}
+
+// locks is what operators are told of the lock servers.
+func (n *Node) locks() api.Locks {
+	if n.locker == nil {
+		return api.Locks{}
+	}
+	stats := n.locker.Stats()
+	all := api.Locks{
+		Enabled: true, Degraded: n.locker.Degraded(),
+		Counts: api.LockCounts{
+			Sets: stats.Sets, Unavailable: stats.Unavailable, Held: stats.Held, Busy: stats.Busy, Split: stats.Split, Lost: stats.Lost,
+		},
+	}
+	for _, server := range n.locker.Servers() {
+		all.Servers = append(all.Servers, api.LockServer{
+			Address: server.Addr, Up: server.Up, Error: text(server.Err), Since: server.Since.UTC().Format(time.RFC3339), Faults: server.Faults,
+		})
+	}
+	return all
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
