@@ -164,7 +164,7 @@ func (x *exchange) answer(status int, value any) error {
 func (x *exchange) fail(err error) {
 	refusal := x.refusal(err)
 	problem := newProblem(refusal, x.language, x.id, x.header("Idempotency-Key") != "")
-	if problem.Code == ledger.Internal || problem.Code == ledger.OutcomeUnknown {
+	if problem.Status >= 500 {
 		x.failure = err
 	}
 	if after := rules[problem.Code].after; after > 0 {
@@ -202,7 +202,6 @@ func (x *exchange) refusal(err error) *ledger.Error {
 	case x.submitted, errors.Is(err, store.ErrCommitUnknown):
 		return &ledger.Error{Code: ledger.OutcomeUnknown}
 	case store.ClassOf(err) == store.ClassServer:
-		x.failure = err
 		return &ledger.Error{Code: ledger.SourceUnavailable}
 	}
 	return &ledger.Error{Code: ledger.Internal}
@@ -220,7 +219,7 @@ func (x *exchange) transportRefusal(err *fiber.Error) *ledger.Error {
 	case fiber.StatusRequestHeaderFieldsTooLarge:
 		return ledger.Refuse(ledger.InvalidRequest, "the headers have at most %d bytes", headerBytesMax)
 	case fiber.StatusRequestTimeout:
-		return ledger.Refuse(ledger.InvalidRequest, "the request did not arrive within %s", readTimeout)
+		return &ledger.Error{Code: requestTimeout}
 	}
 	return ledger.Refuse(ledger.InvalidRequest, "this is no HTTP request that can be read")
 }

@@ -184,4 +184,3 @@ func canonicalID(text string) bool {
 	id, err := uuid.Parse(text)
 	return err == nil && id.String() == text
 }
-

@@ -35,6 +35,9 @@ type rule struct {
 	early   bool // answered before the claim of an Idempotency-Key was read
 }
 
+// requestTimeout is the one code that only the edge and the balancer know: a request that never arrived whole.
+const requestTimeout ledger.Code = "request_timeout"
+
 // rules is the one place where a code becomes a status and an advice. The OpenAPI file prints it.
 //
 // Nothing answered early may advise a new key: an earlier request with the key may have been applied.
@@ -50,6 +53,7 @@ var rules = map[ledger.Code]rule{
 	ledger.HoldNotFound:          {404, notApplied, never, 0, false},
 	ledger.NotFound:              {404, notApplied, never, 0, true},
 	ledger.MethodNotAllowed:      {405, notApplied, never, 0, true},
+	requestTimeout:               {408, notApplied, sameKey, 0, true},
 	ledger.RequestInProgress:     {409, unknown, sameKey, 1, false},
 	ledger.InvalidState:          {409, notApplied, never, 0, false},
 	ledger.PayloadTooLarge:       {413, notApplied, never, 0, true},

@@ -156,6 +156,9 @@ func (x *exchange) mayLook(ctx context.Context, q Queries, transfer ledger.Trans
 		return nil
 	}
 	for _, id := range []ledger.AccountID{transfer.PayerID, transfer.PayeeID} {
+		if system, _ := ledger.StripeOf(id); system != 0 {
+			continue // a system account is nobody's
+		}
 		account, err := q.Account(ctx, id)
 		if err != nil {
 			return err

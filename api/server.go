@@ -20,13 +20,13 @@ import (
 
 // Bounds of a connection. The answer to a transfer may take waitMax, which counts for neither timeout.
 const (
-	readTimeout     = 10 * time.Second // of one whole request
-	writeTimeout    = 10 * time.Second // of one whole answer
-	idleTimeout     = 90 * time.Second // longer than the balancer keeps connections, so that it never writes to a closed one
-	headerBytesMax  = 16 << 10
-	connectionsMax  = 16 << 10
-	readWaitMax     = 5 * time.Second // of a read for its data
-	changeWaitMax   = 10 * time.Second
+	readTimeout    = 10 * time.Second // of one whole request
+	writeTimeout   = 10 * time.Second // of one whole answer
+	idleTimeout    = 90 * time.Second // longer than the balancer keeps connections, so that it never writes to a closed one
+	headerBytesMax = 16 << 10
+	connectionsMax = 16 << 10
+	readWaitMax    = 5 * time.Second // of a read for its data
+	changeWaitMax  = 10 * time.Second
 )
 
 // Deps is all that the edge needs of the rest of a node.

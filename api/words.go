@@ -75,6 +75,10 @@ var words = map[ledger.Code]bilingual{
 		wording{"Method not allowed", "The path exists but not with this method.", "Use one of the methods in the header Allow."},
 		wording{"허용되지 않는 메서드", "이 경로에서는 해당 HTTP 메서드를 사용할 수 없습니다.", "Allow 헤더에 있는 메서드를 사용하십시오."},
 	},
+	requestTimeout: {
+		wording{"Request timeout", "The request did not arrive whole in time; nothing was started.", "Repeat the request with the same Idempotency-Key."},
+		wording{"요청 시간 초과", "요청 전체가 제시간에 도착하지 않아 아무것도 시작되지 않았습니다.", "같은 Idempotency-Key로 요청을 반복하십시오."},
+	},
 	ledger.RequestInProgress: {
 		wording{"Request in progress", "A request with this Idempotency-Key is being carried out; its outcome is not known yet.", "Repeat the request with the same key after Retry-After."},
 		wording{"처리 중인 요청", "같은 Idempotency-Key의 요청이 처리 중이며 결과는 아직 알 수 없습니다.", "Retry-After 이후 같은 키로 요청을 반복하십시오."},

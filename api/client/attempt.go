@@ -21,12 +21,14 @@ type reply struct {
 	problem *Problem // of a status of 300 or more
 }
 
-// attempt sends the request once. Its error is a *TokenError or another failure to get a token, before anything was
-// sent, or a *sendError.
+// attempt sends the request once. Its error is a *silence, after which another attempt makes sense, or final.
 func (c *Client) attempt(ctx context.Context, run *progress) (*reply, error) {
-	token, err := c.tokens.get(ctx)
-	if err != nil {
-		return nil, err
+	token := ""
+	if !run.anonymous {
+		var err error
+		if token, err = c.tokens.get(ctx); err != nil {
+			return nil, err
+		}
 	}
 	started, since := c.config.Clock(), c.seen.begin()
 	reply, err := c.send(ctx, run, token)
@@ -44,7 +46,7 @@ func (c *Client) attempt(ctx context.Context, run *progress) (*reply, error) {
 }
 
 func (c *Client) send(ctx context.Context, run *progress, token string) (*reply, error) {
-	ctx, cancel := c.within(ctx)
+	ctx, cancel := context.WithTimeout(ctx, c.config.AttemptTimeout)
 	defer cancel()
 	request, err := c.request(ctx, run, token)
 	if err != nil {
@@ -52,7 +54,7 @@ func (c *Client) send(ctx context.Context, run *progress, token string) (*reply,
 	}
 	response, err := c.config.HTTPClient.Do(request)
 	if err != nil {
-		return nil, &sendError{err}
+		return nil, silenceAfterSending(err)
 	}
 	return readReply(response)
 }
@@ -81,7 +83,9 @@ func (c *Client) request(ctx context.Context, run *progress, token string) (*htt
 // dress sets the headers.
 func (c *Client) dress(request *http.Request, run *progress, token string) {
 	header := request.Header
-	header.Set("Authorization", "Bearer "+token)
+	if token != "" {
+		header.Set("Authorization", "Bearer "+token)
+	}
 	header.Set("Accept", "application/json, application/problem+json")
 	header.Set("User-Agent", "lockstep-client")
 	if c.config.Language != "" {
@@ -110,10 +114,10 @@ func readReply(response *http.Response) (*reply, error) {
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, answerBytesMax+1))
 	if err != nil {
-		return nil, &sendError{err}
+		return nil, silenceAfterSending(err)
 	}
 	if len(body) > answerBytesMax {
-		return nil, &sendError{errors.New("the answer is longer than any of the system's")}
+		return nil, silenceAfterSending(errors.New("the answer is longer than any of the system's"))
 	}
 	read := &reply{status: response.StatusCode, header: response.Header, body: body}
 	if read.status >= 300 {

@@ -8,19 +8,21 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 )
 
 // call is one method call: a request that may be sent many times.
 type call struct {
-	method   string
-	path     string
-	query    url.Values
-	body     any
-	keyed    bool // sent under an idempotency key
-	key      string
-	keyGiven bool // by the caller: it is never exchanged
-	fresh    bool
+	method    string
+	path      string
+	query     url.Values
+	body      any
+	anonymous bool // sent without a token
+	keyed     bool // sent under an idempotency key
+	key       string
+	keyGiven  bool // by the caller: it is never exchanged
+	fresh     bool
 }
 
 func (c *call) reads() bool { return c.method == http.MethodGet }
@@ -44,6 +46,7 @@ type verdict int
 
 const (
 	again    verdict = iota // send the same once more
+	anew                    // send the same under another key
 	finished                // the attempt answered the call
 	refused                 // the call ends with the attempt's error
 )
@@ -72,9 +75,8 @@ func (c *Client) do(ctx context.Context, asked call, options []Option, into any)
 			return run.decode(reply, into)
 		case refused:
 			return run.end(run.last)
-		}
-		if run.mayTakeNewKey() {
-			run.key, run.open, attempt = c.config.NewKey(), false, 1
+		case anew:
+			run.key, attempt = c.config.NewKey(), 1
 		}
 		if err := c.config.Wait(ctx, max(reply.retryAfter(c.config.Clock()), c.backoff(attempt))); err != nil {
 			return run.end(errors.Join(err, run.last))
@@ -116,7 +118,6 @@ func validKey(key string) bool {
 // judge learns from an attempt.
 func (p *progress) judge(reply *reply, err error) verdict {
 	if err != nil {
-		p.last = err
 		return p.judgeSilence(err)
 	}
 	if reply.problem == nil {
@@ -133,13 +134,20 @@ func (p *progress) judge(reply *reply, err error) verdict {
 	}
 	p.unauthenticated = 0
 	if p.keyed && problem.decided() {
-		p.open = false
-		if p.mayTakeNewKey() {
-			return again
-		}
-		return refused
+		return p.judgeDecided(problem)
 	}
 	return p.judgeUndecided(problem)
+}
+
+// judgeDecided looks at a refusal that ends its key for good without any effect. One of them is about the moment, not
+// about the request, and invites to another key: the server error that is stored. A refusal such as insufficient_funds
+// invites too, but only the caller knows whether the cause is gone.
+func (p *progress) judgeDecided(problem *Problem) verdict {
+	p.open = false
+	if problem.Status == http.StatusServiceUnavailable && !p.keyGiven {
+		return anew
+	}
+	return refused
 }
 
 // judgeUndecided looks at a problem that speaks of its own request alone.
@@ -158,24 +166,17 @@ func (p *progress) judgeUndecided(problem *Problem) verdict {
 
 // judgeSilence looks at an attempt without an answer.
 func (p *progress) judgeSilence(err error) verdict {
-	var refusal *TokenError
-	var sending *sendError
-	switch {
-	case errors.As(err, &refusal):
-		return refused
-	case errors.As(err, &sending):
-		p.open = p.open || sending.mayHaveArrived()
+	// An attempt that was cut short by the context tells less than the answer before it.
+	if p.last == nil || !(errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		p.last = err
 	}
+	var silent *silence
+	if !errors.As(err, &silent) {
+		p.last = err
+		return refused
+	}
+	p.open = p.open || silent.mayHaveArrived
 	return again
-}
-
-// mayTakeNewKey tells whether the last answer ended this key for good without any effect and invites to another: the
-// one server error that is stored. Refusals such as insufficient_funds invite too, but only the caller knows whether
-// the cause is gone.
-func (p *progress) mayTakeNewKey() bool {
-	var problem *Problem
-	return p.keyed && !p.keyGiven && !p.open && errors.As(p.last, &problem) &&
-		problem.Status == http.StatusServiceUnavailable && problem.decided()
 }
 
 // end is the error that the call returns.
@@ -200,21 +201,19 @@ func (p *progress) decode(reply *reply, into any) error {
 	return nil
 }
 
-// sendError is an attempt that ended without a whole answer.
-type sendError struct{ cause error }
-
-func (e *sendError) Error() string { return "no answer: " + e.cause.Error() }
-func (e *sendError) Unwrap() error { return e.cause }
-
-// mayHaveArrived is false only when there was no connection to send on.
-func (e *sendError) mayHaveArrived() bool {
-	var op *net.OpError
-	return !errors.As(e.cause, &op) || op.Op != "dial"
+// silence is an attempt that ended without a whole answer. Another attempt may fare better.
+type silence struct {
+	cause          error
+	mayHaveArrived bool
 }
 
-// within bounds one attempt.
-func (c *Client) within(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, c.config.AttemptTimeout)
+func (s *silence) Error() string { return s.cause.Error() }
+func (s *silence) Unwrap() error { return s.cause }
+
+// silenceAfterSending is certain that nothing arrived only when there was no connection to send on.
+func silenceAfterSending(cause error) *silence {
+	var op *net.OpError
+	return &silence{cause: fmt.Errorf("no answer: %w", cause), mayHaveArrived: !errors.As(cause, &op) || op.Op != "dial"}
 }
 
 // retryAfter is the Retry-After of an answer (RFC 9110, 10.2.3), seconds or a date; 0 is none.
@@ -222,14 +221,13 @@ func (r *reply) retryAfter(now time.Time) time.Duration {
 	if r == nil {
 		return 0
 	}
-	text := r.header.Get("Retry-After")
-	if seconds, err := time.ParseDuration(text + "s"); err == nil && seconds > 0 {
-		return min(seconds, retryAfterMax)
+	text, asked := r.header.Get("Retry-After"), time.Duration(0)
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		asked = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(text); err == nil {
+		asked = max(at.Sub(now), 0)
 	}
-	if at, err := http.ParseTime(text); err == nil {
-		return min(max(at.Sub(now), 0), retryAfterMax)
-	}
-	return 0
+	return min(asked, retryAfterMax)
 }
 
 // retryAfterMax keeps a wrong Retry-After from stopping a caller for good.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/url"
 	"time"
 )
@@ -193,9 +192,4 @@ type CurrencyProof struct {
 // TrialBalance sums the system.
 func (c *Client) TrialBalance(ctx context.Context, options ...Option) (TrialBalance, error) {
 	return get[TrialBalance](ctx, c, "/v1/proofs/trial-balance", nil, options)
-}
-
-// del deletes one thing; that it is gone already is no error after an attempt without an answer.
-func del(ctx context.Context, c *Client, path string, options []Option) error {
-	return c.do(ctx, call{method: http.MethodDelete, path: path}, options, nil)
 }

@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -22,35 +22,53 @@ func (e *TokenError) Error() string { return "no access token: " + e.Code + ": "
 // tokens keeps one access token and renews it before it ends.
 type tokens struct {
 	config Config
-	turn   chan struct{} // holds the right to use the fields below; a channel, so that waiting ends with the context
-	token  string
-	until  time.Time
+	turn   chan struct{} // who renews; a channel, so that waiting for it ends with the context
+
+	mu    sync.Mutex
+	token string
+	until time.Time
 }
 
 func newTokens(config Config) *tokens {
-	t := &tokens{config: config, turn: make(chan struct{}, 1)}
-	t.turn <- struct{}{}
-	return t
+	return &tokens{config: config, turn: make(chan struct{}, 1)}
 }
 
-// get is the present token, or a new one; of many callers one fetches it.
+// get is the present token, or a new one; of many callers one fetches it. Its error is a *TokenError, or a *silence.
 func (t *tokens) get(ctx context.Context) (string, error) {
-	select {
-	case <-t.turn:
-		defer func() { t.turn <- struct{}{} }()
-	case <-ctx.Done():
-		return "", fmt.Errorf("wait for an access token: %w", ctx.Err())
+	if token := t.present(); token != "" {
+		return token, nil
 	}
-	if t.token != "" && t.config.Clock().Before(t.until) {
-		return t.token, nil
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+		return "", &silence{cause: fmt.Errorf("wait for an access token: %w", ctx.Err())}
+	}
+	if token := t.present(); token != "" {
+		return token, nil
 	}
 	return t.renew(ctx)
 }
 
+func (t *tokens) present() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.config.Clock().Before(t.until) {
+		return t.token
+	}
+	return ""
+}
+
+func (t *tokens) keep(token string, until time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.token, t.until = token, until
+}
+
 // drop forgets a token that was refused, unless another caller has replaced it already.
 func (t *tokens) drop(token string) {
-	<-t.turn
-	defer func() { t.turn <- struct{}{} }()
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.token == token {
 		t.token = ""
 	}
@@ -73,33 +91,41 @@ func (t *tokens) renew(ctx context.Context) (string, error) {
 	asked := t.config.Clock()
 	response, err := t.config.HTTPClient.Do(request)
 	if err != nil {
-		return "", fmt.Errorf("get an access token: %w", err)
+		return "", &silence{cause: fmt.Errorf("get an access token: %w", err)}
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, answerBytesMax))
+	answer, err := readReply(response)
 	if err != nil {
-		return "", fmt.Errorf("get an access token: %w", err)
+		return "", &silence{cause: fmt.Errorf("get an access token: %w", err)}
 	}
-	return t.accept(response, body, asked)
+	return t.accept(answer, asked)
 }
 
-func (t *tokens) accept(response *http.Response, body []byte, asked time.Time) (string, error) {
-	if response.StatusCode != http.StatusOK {
-		var refusal TokenError
-		final := response.StatusCode == http.StatusBadRequest || response.StatusCode == http.StatusUnauthorized
-		if final && json.Unmarshal(body, &refusal) == nil && refusal.Code != "" {
-			return "", &refusal
-		}
-		return "", fmt.Errorf("get an access token: %w", problemOf(response.StatusCode, response.Header, body))
+func (t *tokens) accept(answer *reply, asked time.Time) (string, error) {
+	if answer.problem != nil {
+		return "", refusedToken(answer)
 	}
-	var answer struct {
+	var token struct {
 		AccessToken string `json:"access_token"`
 		ExpiresIn   int64  `json:"expires_in"`
 	}
-	if err := json.Unmarshal(body, &answer); err != nil || answer.AccessToken == "" {
-		return "", fmt.Errorf("get an access token: the answer holds none (%w)", err)
+	if err := json.Unmarshal(answer.body, &token); err != nil || token.AccessToken == "" {
+		return "", &TokenError{Code: "unreadable", Description: "the answer holds no access token; is this the address of a payment system?"}
 	}
 	// A tenth of its life is left for the requests that carry it.
-	t.token, t.until = answer.AccessToken, asked.Add(time.Duration(answer.ExpiresIn)*time.Second*9/10)
-	return t.token, nil
+	t.keep(token.AccessToken, asked.Add(time.Duration(token.ExpiresIn)*time.Second*9/10))
+	return token.AccessToken, nil
+}
+
+// refusedToken is final unless the system was only busy or away.
+func refusedToken(answer *reply) error {
+	problem := answer.problem
+	if problem.Retry != Never {
+		return &silence{cause: fmt.Errorf("get an access token: %w", problem)}
+	}
+	refusal := &TokenError{Code: problem.Code, Description: problem.Error()}
+	var said TokenError
+	if json.Unmarshal(answer.body, &said) == nil && said.Code != "" {
+		refusal = &said
+	}
+	return refusal
 }

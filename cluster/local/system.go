@@ -69,10 +69,8 @@ func (s *system) addDatabases() {
 		name := fmt.Sprintf("mysql-replica-%d", n+1)
 		replica := s.database(name, n+2, port)
 		replica.config.Replica = true
-		m := s.databaseMember(replica, name, kindReplica)
-		m.joined = func(ctx context.Context) error { return replica.replicateFrom(ctx, s.source) }
 		s.replicas = append(s.replicas, replica)
-		s.replicaMembers = append(s.replicaMembers, m)
+		s.replicaMembers = append(s.replicaMembers, s.databaseMember(replica, name, kindReplica))
 	}
 }
 
@@ -134,8 +132,8 @@ func (s *system) start(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if err := s.awaitReplicas(ctx); err != nil {
-		return err
+	if err := s.replicate(ctx); err != nil {
+		return fmt.Errorf("start replication of %s: %w", s.id, err)
 	}
 	if s.cluster.options.ServersOnly {
 		return nil
@@ -150,10 +148,19 @@ func (s *system) startMember(ctx context.Context, m *member) error {
 	return m.start(ctx, s.cluster.options.StartWait)
 }
 
-// awaitReplicas returns when the source waits for its replicas at each commit.
-func (s *system) awaitReplicas(ctx context.Context) error {
+// replicate points the replicas at the source, now that both answer (one that tries
+// too early waits a second until it tries again), and returns when the source waits
+// for them at each commit.
+func (s *system) replicate(ctx context.Context) error {
 	if len(s.replicas) == 0 {
 		return nil
+	}
+	for i, replica := range s.replicas {
+		join := func(ctx context.Context) error { return replica.replicateFrom(ctx, s.source) }
+		if err := join(ctx); err != nil {
+			return err
+		}
+		s.replicaMembers[i].joined = join // for when it was restarted
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cluster.options.StartWait)
 	defer cancel()
@@ -164,7 +171,7 @@ func (s *system) awaitReplicas(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("start replication of %s: %w", s.id, err)
+			return err
 		case <-time.After(probePause):
 		}
 	}

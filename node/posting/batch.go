@@ -32,6 +32,15 @@ type settlement struct {
 
 // prepare does everything up to COMMIT. After an error the transaction is rolled back and nothing has happened.
 func (l *lane) prepare(tasks []*task) (b *batch, err error) {
+	defer func() {
+		if bug := recover(); bug != nil {
+			err = fmt.Errorf("posting: panic in a batch: %v", bug)
+		}
+		if err != nil && b != nil {
+			_ = b.tx.Rollback() // a connection that cannot roll back is closed by the store
+			b = nil
+		}
+	}()
 	if err := l.makeStripes(tasks); err != nil {
 		return nil, err
 	}
@@ -40,15 +49,6 @@ func (l *lane) prepare(tasks []*task) (b *batch, err error) {
 		return nil, err
 	}
 	b = &batch{number: l.number + 1, tx: tx, tasks: tasks, settlements: make([]settlement, len(tasks))}
-	defer func() {
-		if bug := recover(); bug != nil {
-			err = fmt.Errorf("posting: panic in a batch: %v", bug)
-		}
-		if err != nil {
-			_ = tx.Rollback() // a connection that cannot roll back is closed by the store
-			b = nil
-		}
-	}()
 	owned, err := store.AdvanceLane(l.life, tx, l.lane, l.identity.Incarnation, b.number)
 	if err != nil {
 		return b, err
@@ -101,7 +101,10 @@ func (l *lane) claim(ctx context.Context, b *batch) error {
 	var transfers []ledger.TransferID
 	for i, t := range b.tasks {
 		row, there := b.claims[t.claimID]
-		b.settlements[i].mine = t.Claim == nil || there && row.CommandID == t.id
+		if t.Claim != nil && !there {
+			return fmt.Errorf("posting: the claim %s is not there after its insert", t.claimID)
+		}
+		b.settlements[i].mine = t.Claim == nil || row.CommandID == t.id
 		if !b.settlements[i].mine && row.Answer == nil {
 			transfers = append(transfers, ledger.TransferID(row.TransferID))
 		}
@@ -182,6 +185,10 @@ func (l *lane) apply(_ context.Context, b *batch) error {
 			s.outcome.Answer = t.Renderer.Render(t.Renderer.Version(), result, refusal)
 		}
 		s.stored = t.Claim != nil && storable(s.outcome.Answer.Status)
+		if t.Claim != nil && !refused && !s.stored {
+			// Applied now and forgotten under its key, it would be applied again by a repeat.
+			return fmt.Errorf("posting: the success of %T was rendered as %d, which is not stored", t.Operation, s.outcome.Answer.Status)
+		}
 	}
 	return nil
 }

@@ -22,30 +22,30 @@ type Locker interface {
 
 // Config bounds the engine.
 type Config struct {
-	Lanes            int           // of this node
-	QueueMax         int           // commands that may wait; more are refused as overloaded
-	BatchCommandsMax int           // commands in one transaction
-	BatchAccountsMax int           // accounts in one transaction
-	RepeatsMax       int           // tries of one batch after deadlocks and lock wait timeouts
-	BackMin          time.Duration // a command of a busy account returns to the queue for at least this long
-	BackMax          time.Duration
+	Lanes             int           // of this node
+	QueueMax          int           // commands that may wait; more are refused as overloaded
+	BatchTransfersMax int           // transfers in one transaction; every other command counts as one
+	BatchAccountsMax  int           // accounts in one transaction
+	RepeatsMax        int           // tries of one batch after deadlocks and lock wait timeouts
+	BackMin           time.Duration // a command of a busy account returns to the queue for at least this long
+	BackMax           time.Duration
 
 	// Fault, if set, is called at the points before_commit and after_commit of each batch; an error loses the answer to
 	// COMMIT, or the connection before it. Nil outside of tests.
 	Fault func(point string) error
 }
 
-// DefaultConfig is one lane with batches of 256 commands.
+// DefaultConfig is one lane with batches of 256 transfers.
 func DefaultConfig() Config {
 	return Config{
-		Lanes: 1, QueueMax: 8192, BatchCommandsMax: 256, BatchAccountsMax: 512, RepeatsMax: 3,
+		Lanes: 1, QueueMax: 8192, BatchTransfersMax: 256, BatchAccountsMax: 512, RepeatsMax: 3,
 		BackMin: time.Millisecond, BackMax: 4 * time.Millisecond,
 	}
 }
 
 // Validate refuses bounds that cannot work.
 func (c Config) Validate() error {
-	if c.Lanes < 1 || c.QueueMax < 1 || c.BatchCommandsMax < 1 || c.BatchAccountsMax < 1 || c.RepeatsMax < 1 {
+	if c.Lanes < 1 || c.QueueMax < 1 || c.BatchTransfersMax < 1 || c.BatchAccountsMax < 1 || c.RepeatsMax < 1 {
 		return errors.New("posting: lanes, queue, batch sizes and repeats must be at least 1")
 	}
 	if c.BackMin <= 0 || c.BackMax <= c.BackMin {
@@ -95,6 +95,7 @@ func Open(ctx context.Context, config Config, db *store.Store, locker Locker, id
 		if err := l.start(ctx); err != nil {
 			e.queue.close()
 			e.endLife()
+			e.lanes.Wait()
 			return nil, fmt.Errorf("start lane %d: %w", number, err)
 		}
 		e.lanes.Go(l.run)
@@ -147,17 +148,16 @@ func (e *Engine) Submit(ctx context.Context, command Command) (Outcome, error) {
 // wait queues the task and waits for its outcome or for the caller's deadline.
 func (e *Engine) wait(ctx context.Context, t *task) (Outcome, error) {
 	if !e.queue.push(t) {
-		e.settle(t, Outcome{}, ledger.Refuse(ledger.Overloaded, "too many requests are waiting; nothing was applied"), false)
+		e.settle(t, Outcome{}, ledger.Refuse(ledger.Overloaded, "this node takes no more requests at the moment; nothing was applied"), false)
 		return t.outcome, t.err
 	}
 	select {
 	case <-t.done:
 	case <-ctx.Done():
-		if t.state.CompareAndSwap(waiting, left) {
+		switch t.leave() {
+		case left:
 			e.settle(t, Outcome{}, ledger.Refuse(ledger.Overloaded, "the request waited for its turn until its deadline; nothing was applied"), false)
-			break
-		}
-		if t.state.CompareAndSwap(taken, abandoned) {
+		case abandoned:
 			return Outcome{}, errUnknown()
 		}
 		<-t.done
@@ -165,12 +165,13 @@ func (e *Engine) wait(ctx context.Context, t *task) (Outcome, error) {
 	return t.outcome, t.err
 }
 
-// settle makes a task's outcome known and frees its key.
+// settle frees the task's key and makes its outcome known, in this order: who waited for it and goes on by itself must
+// not find it again.
 func (e *Engine) settle(t *task, outcome Outcome, err error, stored bool) {
-	t.settle(outcome, err, stored)
 	if t.Claim != nil {
 		e.keys.leave(t)
 	}
+	t.settle(outcome, err, stored)
 	e.metrics.settled(t, err)
 }
 

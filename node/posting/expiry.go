@@ -2,6 +2,7 @@ package posting
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"lockstep/node/ledger"
@@ -37,12 +38,18 @@ func (e *Engine) expireDue(ctx context.Context) {
 		e.log.Debug("holds that are due cannot be listed", "error", err)
 		return
 	}
-	for _, hold := range holds {
-		operation := ledger.Settle{
-			Hold: hold.ID, End: ledger.Expired, Account: ledger.NewNumber(e.store.System(), hold.Account),
-		}
-		if _, err := e.Submit(ctx, Command{Operation: operation}); err != nil {
-			e.log.Debug("a due hold could not be expired now", "hold", hold.ID, "error", err)
-		}
+	var expired sync.WaitGroup
+	for _, hold := range holds { // together, to be combined
+		expired.Go(func() { e.expire(ctx, hold) })
+	}
+	expired.Wait()
+}
+
+func (e *Engine) expire(ctx context.Context, hold ledger.Hold) {
+	operation := ledger.Settle{
+		Hold: hold.ID, End: ledger.Expired, Account: ledger.NewNumber(e.store.System(), hold.Account),
+	}
+	if _, err := e.Submit(ctx, Command{Operation: operation}); err != nil {
+		e.log.Debug("a due hold could not be expired now", "hold", hold.ID, "error", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"lockstep/locks"
@@ -20,6 +21,8 @@ type lane struct {
 	lane    ledger.Lane
 	number  int64 // of the last batch that committed
 	stripes map[ledger.AccountID]bool
+
+	releases sync.WaitGroup // of Redis locks, under way
 }
 
 // start learns the number of the lane's last batch.
@@ -33,6 +36,7 @@ func (l *lane) start(ctx context.Context) error {
 }
 
 func (l *lane) run() {
+	defer l.releases.Wait()
 	for batch := l.queue.take(); len(batch) > 0; batch = l.queue.take() {
 		l.metrics.batch(batch)
 		l.process(batch)
@@ -53,11 +57,12 @@ func (l *lane) process(batch []*task) {
 		l.unlock(set)
 		return
 	}
-	l.post(ready, set)
+	_ = l.post(ready, set) // the tasks know, and the log
 }
 
-// lock takes the Redis locks of the batch in one go. Tasks with a busy account return to the queue; a busy key is
-// answered at once. Without a quorum of Redis servers everything goes on: the row locks are the truth.
+// lock takes the Redis locks of the batch in one go, once those of the last batch are given back: its names would seem
+// busy else, and a repeated key in progress. Tasks with a busy account return to the queue; a busy key is answered at
+// once. Without a quorum of Redis servers everything goes on: the row locks are the truth.
 func (l *lane) lock(batch []*task) (*locks.Set, []*task) {
 	if l.locker == nil {
 		return nil, batch
@@ -67,6 +72,7 @@ func (l *lane) lock(batch []*task) (*locks.Set, []*task) {
 		names = append(names, t.names...)
 	}
 	began := time.Now()
+	l.releases.Wait()
 	set, err := l.locker.Acquire(l.life, names)
 	l.metrics.lockWait.Observe(time.Since(began).Seconds())
 	if err != nil {
@@ -103,7 +109,7 @@ func (l *lane) unlock(set *locks.Set) {
 	if set == nil {
 		return
 	}
-	l.lanes.Go(func() {
+	l.releases.Go(func() {
 		lost, err := set.Release(context.WithoutCancel(l.life))
 		l.metrics.lost.Add(float64(lost))
 		if err != nil {
@@ -116,51 +122,63 @@ func (l *lane) jitter() time.Duration {
 	return l.config.BackMin + rand.N(l.config.BackMax-l.config.BackMin)
 }
 
-// post runs the tasks in one transaction, repeats it where the error allows that, and answers.
-func (l *lane) post(tasks []*task, set *locks.Set) {
-	servers := 0
-	for try := 1; ; try++ {
+// post runs the tasks in one transaction, repeats it where the error allows that, and answers. It returns what it gave
+// up at.
+func (l *lane) post(tasks []*task, set *locks.Set) error {
+	for try, lost := 1, false; ; try++ {
 		b, err := l.prepare(tasks)
 		if err == nil {
 			l.unlock(set) // early: the next node then queues on the row locks while this one's COMMIT syncs
 			l.commit(b)
-			return
+			return nil
 		}
 		l.metrics.failure(err)
-		class := store.ClassOf(err)
-		switch {
-		case errors.Is(err, errLaneLost):
-			l.log.Error("another process owns this node's id; this one stops", "node", l.lane.Node)
-			l.fail()
-			l.settleAll(tasks, errSource())
+		switch class := store.ClassOf(err); {
 		case class == store.ClassAgain && try < l.config.RepeatsMax:
 			time.Sleep(l.jitter())
-			continue
-		case class == store.ClassAgain:
-			l.giveBack(tasks, l.jitter())
-		case class == store.ClassServer && servers == 0:
-			servers++
-			continue
-		case class == store.ClassServer:
-			l.log.Error("the source takes no writes", "error", err, "commands", len(tasks))
-			l.settleAll(tasks, errSource())
-		case len(tasks) == 1:
-			l.log.Error("a command failed; nothing was applied", "error", err, "request_id", requestID(tasks[0]))
-			l.settleAll(tasks, ledger.Refuse(ledger.Internal, "the request failed on our side; nothing was applied"))
+		case class == store.ClassServer && !lost:
+			lost = true // once more, on a new connection
 		default:
-			l.split(tasks)
+			err = l.giveUp(tasks, err)
+			l.unlock(set)
+			return err
 		}
-		l.unlock(set)
-		return
 	}
 }
 
-// split runs each task alone, so that the one that fails does not take its neighbours with it.
-func (l *lane) split(tasks []*task) {
-	l.metrics.splits.Inc()
-	for i := range tasks {
-		l.post(tasks[i:i+1], nil)
+// giveUp answers tasks of which nothing was applied, or gives them another chance: in the queue when nobody is to blame,
+// in smaller batches when one of them is.
+func (l *lane) giveUp(tasks []*task, err error) error {
+	clear(l.stripes) // made again: a source that was restored or promoted may lack them
+	switch class := store.ClassOf(err); {
+	case errors.Is(err, errLaneLost):
+		l.log.Error("another process owns this node's id; this one stops", "node", l.lane.Node)
+		l.fail()
+		l.settleAll(tasks, errSource())
+	case class == store.ClassAgain:
+		l.giveBack(tasks, l.jitter())
+	case class == store.ClassServer:
+		l.log.Error("the source takes no writes", "error", err, "commands", len(tasks))
+		l.settleAll(tasks, errSource())
+	case len(tasks) == 1:
+		l.log.Error("a command failed; nothing was applied", "error", err, "request_id", requestID(tasks[0]))
+		l.settleAll(tasks, ledger.Refuse(ledger.Internal, "the request failed on our side; nothing was applied"))
+	default:
+		return l.split(tasks)
 	}
+	return err
+}
+
+// split runs each half by itself, and so on down to the task that fails alone: its neighbours succeed, after a few
+// transactions and not after one for each. When the source goes away meanwhile, the rest does not ask it again.
+func (l *lane) split(tasks []*task) error {
+	l.metrics.splits.Inc()
+	half := len(tasks) / 2
+	if err := l.post(tasks[:half], nil); store.ClassOf(err) == store.ClassServer {
+		l.settleAll(tasks[half:], errSource())
+		return err
+	}
+	return l.post(tasks[half:], nil)
 }
 
 // commit sends the COMMIT and answers each caller once its outcome is known.

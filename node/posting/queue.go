@@ -9,7 +9,7 @@ import (
 
 // queue holds the tasks that wait for a lane, in order of arrival.
 type queue struct {
-	tasksMax, batchTasksMax, batchAccountsMax int
+	tasksMax, batchTransfersMax, batchAccountsMax int
 
 	mu      sync.Mutex
 	tasks   []*task
@@ -20,7 +20,7 @@ type queue struct {
 
 func newQueue(config Config) *queue {
 	return &queue{
-		tasksMax: config.QueueMax, batchTasksMax: config.BatchCommandsMax, batchAccountsMax: config.BatchAccountsMax,
+		tasksMax: config.QueueMax, batchTransfersMax: config.BatchTransfersMax, batchAccountsMax: config.BatchAccountsMax,
 		inHand: map[ledger.AccountID]bool{}, changed: make(chan struct{}),
 	}
 }
@@ -88,7 +88,7 @@ func waitFor(changed <-chan struct{}, next time.Time) {
 // pick takes what fits into a batch and says when the next task that was given back may be taken.
 func (q *queue) pick(now time.Time) (batch []*task, next time.Time) {
 	kept := q.tasks[:0]
-	accounts := map[ledger.AccountID]bool{}
+	accounts, transfers := map[ledger.AccountID]bool{}, 0
 	for _, t := range q.tasks {
 		switch {
 		case t.state.Load() == left:
@@ -97,10 +97,11 @@ func (q *queue) pick(now time.Time) (batch []*task, next time.Time) {
 				next = t.notBefore
 			}
 			kept = append(kept, t)
-		case len(batch) < q.batchTasksMax && q.fits(t, accounts) && t.state.CompareAndSwap(waiting, taken):
+		case q.fits(t, transfers, accounts) && t.state.CompareAndSwap(waiting, taken):
 			for _, id := range t.accounts {
 				accounts[id] = true
 			}
+			transfers += t.transfers
 			batch = append(batch, t)
 		case t.state.Load() == waiting:
 			kept = append(kept, t)
@@ -114,8 +115,12 @@ func (q *queue) pick(now time.Time) (batch []*task, next time.Time) {
 	return batch, next
 }
 
-// fits tells whether no other lane works on the task's accounts and the batch has room for them.
-func (q *queue) fits(t *task, accounts map[ledger.AccountID]bool) bool {
+// fits tells whether no other lane works on the task's accounts and the batch has room for it. An empty batch has room
+// for every task.
+func (q *queue) fits(t *task, transfers int, accounts map[ledger.AccountID]bool) bool {
+	if transfers > 0 && transfers+t.transfers > q.batchTransfersMax {
+		return false
+	}
 	fresh := 0
 	for _, id := range t.accounts {
 		if accounts[id] {
@@ -126,7 +131,7 @@ func (q *queue) fits(t *task, accounts map[ledger.AccountID]bool) bool {
 		}
 		fresh++
 	}
-	return len(accounts) == 0 || len(accounts)+fresh <= q.batchAccountsMax
+	return transfers == 0 || len(accounts)+fresh <= q.batchAccountsMax
 }
 
 // release lets other lanes work on the accounts of a batch again.

@@ -26,6 +26,7 @@ type task struct {
 	claimID   string
 	accounts  []ledger.AccountID // ordinary accounts, which the Redis locks are about
 	names     []string           // of the Redis locks: the accounts, then the key
+	transfers int                // what it counts in a batch
 	since     time.Time
 	notBefore time.Time // given back by a lane: not to be taken earlier; guarded by the queue
 
@@ -37,7 +38,10 @@ type task struct {
 }
 
 func newTask(command Command, system string, now time.Time) *task {
-	t := &task{Command: command, id: uuid.NewString(), since: now, done: make(chan struct{})}
+	t := &task{Command: command, id: uuid.NewString(), since: now, transfers: 1, done: make(chan struct{})}
+	if batch, many := command.Operation.(ledger.Batch); many {
+		t.transfers = max(1, len(batch.Transfers))
+	}
 	for _, id := range command.Operation.Accounts(system, ledger.Lane{Node: 1}) {
 		if system, _ := ledger.StripeOf(id); system == 0 {
 			t.accounts = append(t.accounts, id)
@@ -61,6 +65,22 @@ func accountLock(system string, id ledger.AccountID) string {
 }
 
 func keyLock(claimID string) string { return "key:" + claimID }
+
+// leave is for a caller whose deadline has come. It takes a waiting task with it, leaves one that a lane works on without
+// knowing its outcome, and finds a settled one settled. It asks until one of these is so: a lane may give the task back
+// between two questions, and the caller would wait on.
+func (t *task) leave() int32 {
+	for {
+		switch {
+		case t.state.CompareAndSwap(waiting, left):
+			return left
+		case t.state.CompareAndSwap(taken, abandoned):
+			return abandoned
+		case t.state.Load() == settled:
+			return settled
+		}
+	}
+}
 
 // settle makes the task's outcome known, once.
 func (t *task) settle(outcome Outcome, err error, stored bool) {

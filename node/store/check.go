@@ -66,7 +66,7 @@ func (d durability) problems(skewMax time.Duration) []error {
 func (s *Store) checkSystem(ctx context.Context) error {
 	var id string
 	var epoch int64
-	if err := s.control.QueryRowContext(ctx, "SELECT id, epoch FROM system").Scan(&id, &epoch); err != nil {
+	if err := s.control.QueryRowContext(ctx, "SELECT id, epoch FROM `system`").Scan(&id, &epoch); err != nil {
 		return fmt.Errorf("read which system the database belongs to (run `lockstep migrate` first): %w", err)
 	}
 	if id != s.config.System {

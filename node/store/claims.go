@@ -29,9 +29,14 @@ const claimColumns = `claim, principal, route, idem_key, fingerprint, command_id
 	status, location, content_type, body, language, request_id, created_at`
 
 // InsertClaims claims keys for commands, in the order of their ids, in one statement. It waits for other transactions
-// that hold one of them. A key that has a row keeps it: ReadClaims tells whose it is, for no count of rows can.
+// that hold one of them. A key that has a row keeps it: ReadClaims tells whose it is, for no count of rows can. Answers
+// are not written yet.
 func InsertClaims(ctx context.Context, tx *Tx, rows []ClaimRow) error {
-	return putClaims(ctx, tx, sorted(rows), " ON DUPLICATE KEY UPDATE command_id = command_id")
+	bare := sorted(rows)
+	for i := range bare {
+		bare[i].Answer, bare[i].TransferID = nil, ""
+	}
+	return putClaims(ctx, tx, bare, " ON DUPLICATE KEY UPDATE command_id = command_id")
 }
 
 // AnswerClaims stores the answers of claims that this transaction holds: one statement for every answerBytesMax.

@@ -50,7 +50,7 @@ func (s *Store) takeNode(ctx context.Context, node NodeRow, lanes int) (int, err
 		return 0, err
 	}
 	defer func() { _ = tx.Rollback() }()
-	if _, err := tx.Exec(ctx, "SELECT id FROM system WHERE only = 1 FOR UPDATE"); err != nil {
+	if _, err := tx.Exec(ctx, "SELECT id FROM `system` WHERE only = 1 FOR UPDATE"); err != nil {
 		return 0, fmt.Errorf("wait for other starting nodes: %w", err)
 	}
 	if node.ID, err = freeNode(ctx, tx, node.Incarnation); err != nil {

@@ -93,8 +93,7 @@ func migrate(ctx context.Context, db *sql.DB, system string, logger *slog.Logger
 		}
 		logger.Info("migrated", "version", result.Source.Version, "took", result.Duration.Round(time.Millisecond))
 	}
-	_, err = db.ExecContext(ctx, `INSERT INTO system (only, id, epoch, state) VALUES (1, ?, 1, 'ready')
-		ON DUPLICATE KEY UPDATE id = id`, system)
+	_, err = db.ExecContext(ctx, "INSERT INTO `system` (only, id, epoch, state) VALUES (1, ?, 1, 'ready') ON DUPLICATE KEY UPDATE id = id", system)
 	if err != nil {
 		return fmt.Errorf("name the system: %w", err)
 	}
@@ -118,7 +117,7 @@ const errorNoSuchTable = 1146
 // refuseOther refuses a database that already belongs to another system.
 func refuseOther(ctx context.Context, db *sql.DB, system string) error {
 	var id string
-	err := db.QueryRowContext(ctx, "SELECT id FROM system").Scan(&id)
+	err := db.QueryRowContext(ctx, "SELECT id FROM `system`").Scan(&id)
 	switch {
 	case errors.Is(err, sql.ErrNoRows) || is(err, errorNoSuchTable):
 		return nil

@@ -148,7 +148,7 @@ func (s *Store) askSource(ctx context.Context, state *SourceState) (string, erro
 	}
 	var readOnly bool
 	var epoch int64
-	err := s.control.QueryRowContext(ctx, "SELECT @@GLOBAL.read_only, epoch FROM system").Scan(&readOnly, &epoch)
+	err := s.control.QueryRowContext(ctx, "SELECT @@GLOBAL.read_only, epoch FROM `system`").Scan(&readOnly, &epoch)
 	if err != nil {
 		return "", fmt.Errorf("ask the source for the epoch: %w", err)
 	}

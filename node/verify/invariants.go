@@ -1,7 +1,14 @@
 package verify
 
+import "slices"
+
 // invariant is a rule with the query that lists its breaches: one text column that names the place, and one that says
 // what is wrong there.
+//
+// The queries suppose that any row may hold anything, CHECKs notwithstanding. So a condition is written as what must
+// hold, followed by IS NOT TRUE, which a NULL does not slip through, and sums of stored amounts are made as decimals,
+// which do not overflow. They are read from tables of millions of rows: each is a few full scans, with joins on primary
+// keys only, and groups by what is not indexed are sorted (SQL_BIG_RESULT), since a table of groups is far slower.
 type invariant struct {
 	name    string
 	meaning string
@@ -9,90 +16,125 @@ type invariant struct {
 }
 
 // invariants are all that must hold of one system's schema at any moment, in a consistent snapshot.
-var invariants = []invariant{
-	{
-		"entries_sum_to_zero", "the entries of a transfer sum to zero in each currency",
-		`SELECT transfer_id, CONCAT('sum ', SUM(amount), ' ', currency) FROM entries
-			GROUP BY transfer_id, currency HAVING SUM(amount) <> 0`,
-	},
-	{
-		"transfers_have_their_entries", "a posted transfer has one debit and one credit of its amount on its two accounts, any other none",
-		`SELECT t.id, CONCAT(t.state, ' with ', COUNT(e.account_id), ' fitting entries') FROM transfers t
-			LEFT JOIN entries e ON e.transfer_id = t.id AND e.currency = t.currency AND e.kind = t.kind AND
-				(e.account_id = t.payer_id AND e.amount = -t.amount OR e.account_id = t.payee_id AND e.amount = t.amount)
-			GROUP BY t.id, t.payer_system, t.state HAVING COUNT(e.account_id) <> IF(t.state = 'posted', 2, 0)`,
-	},
-	{
-		"entries_have_their_transfer", "every entry belongs to a transfer, and a transfer has at most two",
-		`SELECT e.transfer_id, CONCAT(COUNT(*), ' entries, transfer ', IF(MAX(t.id) IS NULL, 'missing', 'present'))
-			FROM entries e LEFT JOIN transfers t ON t.id = e.transfer_id
-			GROUP BY e.transfer_id HAVING COUNT(*) > 2 OR MAX(t.id) IS NULL`,
-	},
-	{
-		"posted_is_the_sum_of_entries", "an account's posted balance is the sum of its entries, stripes included",
-		`SELECT a.id, CONCAT('posted ', a.posted, ', entries ', COALESCE(SUM(e.amount), 0)) FROM accounts a
-			LEFT JOIN entries e ON e.account_id = a.id AND e.currency = a.currency
-			GROUP BY a.id, a.posted HAVING a.posted <> COALESCE(SUM(e.amount), 0)`,
-	},
-	{
-		"sequence_has_no_gap", "an account's entries count from 1 to its version",
-		`SELECT a.id, CONCAT('version ', a.version, ', ', COUNT(e.sequence), ' entries, last ', COALESCE(MAX(e.sequence), 0))
-			FROM accounts a LEFT JOIN entries e ON e.account_id = a.id
-			GROUP BY a.id, a.version HAVING COUNT(e.sequence) <> a.version OR COALESCE(MAX(e.sequence), 0) <> a.version
-				OR COALESCE(MIN(e.sequence), 1) <> 1`,
-	},
-	{
-		"balance_after_is_chained", "each entry's balance_after is the balance before it plus its amount",
-		`SELECT CONCAT(account_id, '/', sequence), CONCAT('balance_after ', balance_after, ', expected ', running) FROM
-			(SELECT account_id, sequence, balance_after, SUM(amount) OVER (PARTITION BY account_id ORDER BY sequence) AS running
-				FROM entries) chain WHERE balance_after <> running`,
-	},
-	{
-		"entries_have_their_account", "every entry stands on an account",
-		`SELECT DISTINCT e.account_id, 'entries without an account' FROM entries e LEFT JOIN accounts a ON a.id = e.account_id
-			WHERE a.id IS NULL`,
-	},
-	{
-		"holds_sum_to_pending_debit", "an account's open holds sum to its pending debits",
-		`SELECT a.id, CONCAT('pending_debit ', a.pending_debit, ', open holds ', COALESCE(SUM(h.amount), 0)) FROM accounts a
-			LEFT JOIN holds h ON h.account_id = a.id AND h.state = 'pending'
-			GROUP BY a.id, a.pending_debit HAVING a.pending_debit <> COALESCE(SUM(h.amount), 0)`,
-	},
-	{
-		"reservations_sum_to_pending_credit", "an account's promised credits sum to its pending credits",
-		`SELECT a.id, CONCAT('pending_credit ', a.pending_credit, ', promised ', COALESCE(SUM(t.amount), 0)) FROM accounts a
-			LEFT JOIN transfers t ON t.payee_id = a.id AND t.state = 'pending'
-			GROUP BY a.id, a.pending_credit HAVING a.pending_credit <> COALESCE(SUM(t.amount), 0)`,
-	},
-	{
-		"holds_end_once", "a posted hold was captured by one transfer of the captured amount, any other by none",
-		`SELECT h.id, CONCAT(h.state, ', captured ', h.captured, ', ', COUNT(t.id), ' captures of ', COALESCE(SUM(t.amount), 0))
-			FROM holds h LEFT JOIN transfers t ON t.payer_id = h.account_id AND t.hold_id = h.id
-			GROUP BY h.id, h.state, h.captured
-			HAVING COUNT(t.id) <> IF(h.state = 'posted', 1, 0) OR COALESCE(SUM(t.amount), 0) <> h.captured`,
-	},
-	{
-		"available_is_not_negative", "no account but a stripe has less than nothing available",
-		`SELECT id, CONCAT('available ', posted - pending_debit + overdraft_limit) FROM accounts
-			WHERE system_account IS NULL AND posted - pending_debit + overdraft_limit < 0`,
-	},
-	{
-		"closed_is_empty", "a closed account has no money and no pending amounts",
-		`SELECT id, CONCAT('posted ', posted, ', pending ', pending_debit, '/', pending_credit) FROM accounts
-			WHERE status = 'closed' AND (posted <> 0 OR pending_debit <> 0 OR pending_credit <> 0)`,
-	},
-	{
-		"books_balance", "the posted balances of all accounts sum to zero in each currency",
-		`SELECT currency, CONCAT('sum ', SUM(posted)) FROM accounts GROUP BY currency HAVING SUM(posted) <> 0`,
-	},
-	{
-		"claims_have_their_answer", "every idempotency key has the answer that was given, stored or as its transfer",
-		`SELECT i.claim, CONCAT(i.principal, ' ', i.route, ': no answer') FROM idempotency i
-			LEFT JOIN transfers t ON t.id = i.transfer_id WHERE i.status IS NULL AND t.id IS NULL`,
-	},
-	{
-		"claims_have_one_effect", "no transfer is the answer of two idempotency keys",
-		`SELECT transfer_id, CONCAT(COUNT(*), ' keys') FROM idempotency WHERE transfer_id IS NOT NULL
-			GROUP BY transfer_id HAVING COUNT(*) > 1`,
-	},
+func invariants() []invariant {
+	return slices.Concat(ofTheSystem(), ofTheJournal(), ofTransfers(), ofAccounts(), ofHolds(), ofKeys())
+}
+
+// ofTheSystem are about the system as a whole. Its table has a name that MySQL reserves.
+func ofTheSystem() []invariant {
+	return []invariant{
+		{
+			"system_has_its_row", "one row names the system, its epoch and its state",
+			"SELECT 'system', CONCAT(COUNT(*), ' rows') FROM `system` HAVING COUNT(*) <> 1 " +
+				"UNION ALL SELECT id, CONCAT('epoch ', epoch, ', state ', state) FROM `system` " +
+				"WHERE (only = 1 AND id REGEXP '^[a-z][a-z0-9]{1,15}$' AND id NOT IN ('events', 'peer') AND epoch >= 1 " +
+				"AND state = 'ready') IS NOT TRUE",
+		},
+		{
+			"books_balance", "the posted balances of all accounts sum to zero in each currency",
+			`SELECT currency, CONCAT('sum ', SUM(posted)) FROM accounts GROUP BY currency HAVING SUM(posted) <> 0`,
+		},
+		{
+			"cash_mirrors_the_outside", "the stripes of cash sum to withdrawals less deposits in each currency",
+			`SELECT currency, CONCAT('stripes ', SUM(stripes), ', withdrawals less deposits ', SUM(outside)) FROM
+				(SELECT currency, posted AS stripes, 0 AS outside FROM accounts WHERE system_account = 1
+				UNION ALL SELECT currency, 0, IF(kind = 'deposit', -CAST(amount AS DECIMAL(20)), amount) FROM transfers
+					WHERE kind IN ('deposit', 'withdrawal') AND state = 'posted') AS sides
+				GROUP BY currency HAVING SUM(stripes) <> SUM(outside)`,
+		},
+	}
+}
+
+// ofTheJournal are about entries.
+func ofTheJournal() []invariant {
+	return []invariant{
+		{
+			"entries_sum_to_zero", "the entries of a transfer sum to zero in each currency",
+			`SELECT SQL_BIG_RESULT transfer_id, CONCAT('sum ', SUM(amount), ' ', currency) FROM entries
+				GROUP BY transfer_id, currency HAVING SUM(amount) <> 0`,
+		},
+		{
+			"entries_fit_their_transfer", "an entry is the payer's debit or the payee's credit of a posted transfer",
+			`SELECT CONCAT(e.account_id, '/', e.sequence), CONCAT(e.kind, ' of ', e.amount, ' ', e.currency, ', transfer ', e.transfer_id,
+					IF(t.id IS NULL, ' missing', CONCAT(' is a ', t.state, ' ', t.kind, ' of ', t.amount, ' ', t.currency)))
+				FROM entries e LEFT JOIN transfers t ON t.id = e.transfer_id
+				WHERE (t.state = 'posted' AND t.kind = e.kind AND t.currency = e.currency AND t.finished_at = e.created_at AND
+					(e.account_id = t.payer_id AND e.amount = -CAST(t.amount AS DECIMAL(20)) AND e.counterparty = t.to_number OR
+					e.account_id = t.payee_id AND e.amount = t.amount AND e.counterparty = t.from_number)) IS NOT TRUE`,
+		},
+		{
+			"transfers_have_their_entries", "a posted transfer has two entries, any other has none",
+			`SELECT SQL_BIG_RESULT id, CONCAT(SUM(found), ' entries instead of ', SUM(due)) FROM
+				(SELECT id, IF(state = 'posted', 2, 0) AS due, 0 AS found FROM transfers
+				UNION ALL SELECT transfer_id, 0, 1 FROM entries) AS legs
+				GROUP BY id HAVING SUM(found) <> SUM(due)`,
+		},
+		{
+			"entries_have_their_account", "an entry stands on an account, in its currency",
+			`SELECT e.account_id, CONCAT(COALESCE(a.currency, 'no account'), ', entries in ', e.least, IF(e.most = e.least, '', CONCAT(' to ', e.most)))
+				FROM (SELECT account_id, MIN(currency) AS least, MAX(currency) AS most FROM entries GROUP BY account_id) AS e
+				LEFT JOIN accounts a ON a.id = e.account_id
+				WHERE (a.currency = e.least AND a.currency = e.most) IS NOT TRUE`,
+		},
+		{
+			"posted_is_the_sum_of_entries", "an account's posted balance is the sum of its entries, stripes included",
+			`SELECT a.id, CONCAT('posted ', MAX(a.posted), ', entries ', COALESCE(SUM(e.amount), 0)) FROM accounts a
+				LEFT JOIN entries e ON e.account_id = a.id GROUP BY a.id HAVING MAX(a.posted) <> COALESCE(SUM(e.amount), 0)`,
+		},
+		{
+			"sequence_has_no_gap", "an account's entries count from 1 to its version",
+			`SELECT a.id, CONCAT('version ', MAX(a.version), ', ', COUNT(e.sequence), ' entries',
+					COALESCE(CONCAT(' from ', MIN(e.sequence), ' to ', MAX(e.sequence)), ''))
+				FROM accounts a LEFT JOIN entries e ON e.account_id = a.id GROUP BY a.id
+				HAVING (COUNT(e.sequence) = MAX(a.version) AND COALESCE(MAX(e.sequence), 0) = MAX(a.version) AND
+					COALESCE(MIN(e.sequence), 1) = 1) IS NOT TRUE`,
+		},
+		{
+			"balance_after_is_chained", "an entry's balance_after is that of the entry before it plus its amount",
+			`SELECT CONCAT(e.account_id, '/', e.sequence), CONCAT('balance_after ', e.balance_after, ', amount ', e.amount,
+					', before it ', COALESCE(p.balance_after, 0))
+				FROM entries e LEFT JOIN entries p ON p.account_id = e.account_id AND p.sequence = IF(e.sequence > 1, e.sequence - 1, NULL)
+				WHERE e.balance_after <> COALESCE(p.balance_after, 0) + CAST(e.amount AS DECIMAL(20))`,
+		},
+	}
+}
+
+// ofTransfers are about transfers and the accounts that they name. Ids of stripes begin with 1000 + the serial of their
+// system account, ten digits from the right: those of cash with 1001.
+func ofTransfers() []invariant {
+	return []invariant{
+		{
+			"transfer_ids_are_unique", "one row, and so one payer system, has a transfer's id",
+			`SELECT id, CONCAT(COUNT(*), ' rows, of ', MIN(payer_system), ' and ', MAX(payer_system)) FROM transfers
+				GROUP BY id HAVING COUNT(*) > 1`,
+		},
+		{
+			"transfers_are_whole", "a transfer has a known kind and state, an amount in range, two accounts, and an end unless it is pending",
+			`SELECT id, CONCAT(state, ' ', kind, ' of ', amount, ' from ', COALESCE(payer_id, 'nobody'), ' to ', COALESCE(payee_id, 'nobody'),
+					', finished ', COALESCE(finished_at, 'never'), ', hold ', COALESCE(hold_id, 'none')) FROM transfers
+				WHERE (kind IN ('deposit', 'withdrawal', 'transfer', 'capture') AND state IN ('pending', 'posted', 'voided') AND
+					amount BETWEEN 1 AND 1000000000000000 AND (state <> 'posted' OR payer_id <> payee_id) AND
+					(finished_at IS NULL) = (state = 'pending') AND COALESCE(finished_at >= created_at, TRUE) AND
+					(hold_id IS NOT NULL) = (kind = 'capture')) IS NOT TRUE`,
+		},
+		{
+			"transfers_name_their_accounts", "the numbers that a transfer shows are those of its accounts, and cash for the stripes of cash",
+			"SELECT t.id, CONCAT(t.payer_system, ': ', t.kind, ' from ', t.from_number, ' (', COALESCE(t.payer_id, 'nobody'), ') to ', " +
+				"t.to_number, ' (', COALESCE(t.payee_id, 'nobody'), ')') FROM transfers t JOIN `system` s WHERE (" +
+				`(t.from_number = 'cash') = (t.kind = 'deposit') AND (t.to_number = 'cash') = (t.kind = 'withdrawal') AND
+					COALESCE((t.payer_id DIV 10000000000 = 1001) = (t.kind = 'deposit'), TRUE) AND
+					COALESCE((t.payee_id DIV 10000000000 = 1001) = (t.kind = 'withdrawal'), TRUE) AND
+					IF(t.payer_id < 1000000000000, t.payer_system = s.id AND
+						t.from_number LIKE CONCAT(s.id, '-', LPAD(t.payer_id, 12, '0'), '__'), TRUE) AND
+					IF(t.payee_id < 1000000000000, t.to_number LIKE CONCAT(s.id, '-', LPAD(t.payee_id, 12, '0'), '__'), TRUE)
+				) IS NOT TRUE`,
+		},
+		{
+			"transfers_keep_one_currency", "both accounts of a transfer exist and keep its currency",
+			`SELECT t.id, CONCAT(t.currency, ' from ', COALESCE(a.currency, 'no account'), ' to ', COALESCE(b.currency, 'no account'))
+				FROM transfers t LEFT JOIN accounts a ON a.id = t.payer_id LEFT JOIN accounts b ON b.id = t.payee_id
+				WHERE (t.payer_id IS NULL OR a.currency = t.currency) IS NOT TRUE OR
+					(t.payee_id IS NULL OR b.currency = t.currency) IS NOT TRUE`,
+		},
+	}
 }

@@ -61,7 +61,7 @@ func Run(ctx context.Context, dsn string, progress func(Finding)) (Report, error
 	if err != nil {
 		return Report{}, err
 	}
-	for _, rule := range invariants {
+	for _, rule := range invariants() {
 		began := time.Now()
 		breaches, err := rule.check(ctx, tx)
 		if err != nil {

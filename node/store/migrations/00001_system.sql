@@ -1,6 +1,6 @@
 -- +goose NO TRANSACTION
 -- +goose Up
-CREATE TABLE IF NOT EXISTS system (
+CREATE TABLE IF NOT EXISTS `system` (
   only  TINYINT     NOT NULL DEFAULT 1,
   id    VARCHAR(16) NOT NULL,
   epoch BIGINT      NOT NULL,

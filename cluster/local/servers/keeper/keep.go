@@ -22,7 +22,7 @@ import (
 const (
 	idleMax  = 10 * time.Minute
 	idlePoll = 5 * time.Second // at most
-	dataMax  = 24 * time.Hour // failed tests leave databases, which pile up
+	dataMax  = 24 * time.Hour  // failed tests leave databases, which pile up
 	system   = "test"
 )
 

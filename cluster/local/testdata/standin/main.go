@@ -29,13 +29,17 @@ func main() {
 		fmt.Println("configuration refused: fail")
 		os.Exit(1)
 	}
+	drain := time.Duration(0)
+	if set := regexp.MustCompile(`(?m)^drain: (.*)$`).FindSubmatch(config); set != nil {
+		drain, _ = time.ParseDuration(string(set[1]))
+	}
 	listen := string(regexp.MustCompile(`(?m)^listen: (.*)$`).FindSubmatch(config)[1])
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	serve(ctx, listen)
+	serve(ctx, listen, drain)
 }
 
-func serve(ctx context.Context, listen string) {
+func serve(ctx context.Context, listen string, drain time.Duration) {
 	var draining atomic.Bool
 	mux := http.NewServeMux()
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -54,7 +58,7 @@ func serve(ctx context.Context, listen string) {
 		defer close(ended)
 		<-ctx.Done()
 		draining.Store(true)
-		time.Sleep(1500 * time.Millisecond) // longer than the balancer needs to see it
+		time.Sleep(drain)
 		_ = server.Shutdown(context.Background())
 	}()
 	if err := server.ListenAndServe(); err != http.ErrServerClosed {
