@@ -11,6 +11,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"lockstep/cluster/bench"
 	"lockstep/cluster/local"
 	"lockstep/cluster/local/demo"
 	"lockstep/node"
@@ -29,6 +30,7 @@ type commands struct {
 	Migrate node.MigrateCommand `cmd:"" help:"Bring the database schema up to date."`
 	Clients node.ClientsCommand `cmd:"" help:"Manage the programs that may use a system."`
 	Verify  verify.Command      `cmd:"" help:"Recompute every invariant of the books from the journal."`
+	Bench   bench.Command       `cmd:"" help:"Measure the engine against SQL by hand, in one run."`
 	Version versionCommand      `cmd:"" help:"Print the version."`
 }
 

@@ -32,7 +32,7 @@ type bank struct {
 	waits     []time.Duration
 	wants     []store.Consistency
 	fail      func(posting.Command) error // instead of applying
-	readFail  error
+	readFail  func() error                // instead of reading
 }
 
 type claimed struct {
@@ -133,7 +133,7 @@ func (b *bank) Read(ctx context.Context, want store.Consistency, fn func(context
 	defer b.mu.Unlock()
 	b.wants = append(b.wants, want)
 	if b.readFail != nil {
-		return "", b.readFail
+		return "", b.readFail()
 	}
 	from := store.FromReplica
 	if want.Source {

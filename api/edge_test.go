@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -24,6 +25,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	openapi3filter.RegisterBodyDecoder("text/html", openapi3filter.PlainBodyDecoder) // kin-openapi knows no pages
 	// fasthttp keeps one clock for its Date header and idle workers for ten seconds, for as long as the process lives.
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
@@ -216,7 +218,7 @@ func principals() map[string]auth.Principal {
 	return map[string]auth.Principal{
 		"operator": client("operator", auth.AllScopes), "alice": client("alice", without(auth.Admin)),
 		"bob": client("bob", without(auth.Admin)), "teller": client("teller", without(auth.Admin)),
-		"agent": agent, "limited": client("limited", limited),
+		"agent": agent, "blind": client("blind", without(auth.AccountsRead)), "limited": client("limited", limited),
 		"carol": {Caller: "user:carol", Owner: "user:carol", Scopes: without(auth.Admin)},
 	}
 }

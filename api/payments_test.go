@@ -80,7 +80,7 @@ func TestKeyIsOfItsCallerRouteAndContents(t *testing.T) {
 	key := uuid.NewString()
 	body := fmt.Sprintf(`{"account":%q,"amount":"10","currency":"KRW"}`, account)
 	e.do(t, "POST", "/v1/withdrawals", body, as("alice", key)...).expect(t, 201, "")
-	e.do(t, "POST", "/v1/withdrawals", strings.Replace(body, "10", "11", 1), as("alice", key)...).expect(t, 422, "idempotency_key_reused")
+	e.do(t, "POST", "/v1/withdrawals", strings.Replace(body, `"10"`, `"11"`, 1), as("alice", key)...).expect(t, 422, "idempotency_key_reused")
 	// An agent of the same owner has keys of its own, and another route has as well.
 	fresh := e.do(t, "POST", "/v1/withdrawals", body, as("agent", key)...).expect(t, 201, "")
 	if fresh.header.Get("Idempotency-Replayed") != "" {
@@ -112,7 +112,7 @@ func TestBatchIsAllOrNoneUnlessItSaysOtherwise(t *testing.T) {
 	alice, bob := e.open(t, "alice", "100"), e.open(t, "bob", "")
 	transfers := fmt.Sprintf(`[{"from":%q,"to":%q,"amount":"60","currency":"KRW"},{"from":%q,"to":%q,"amount":"70","currency":"KRW"}]`, alice, bob, alice, bob)
 	refused := e.post(t, "alice", "/v1/batches", `{"transfers":`+transfers+`}`).expect(t, 422, "insufficient_funds")
-	if !strings.HasPrefix(refused.field("detail"), "transfer 2 of the batch") {
+	if !strings.HasPrefix(refused.field("detail"), "Transfer 2 of the batch") {
 		t.Errorf("got %v", refused)
 	}
 	mixed := e.post(t, "alice", "/v1/batches", `{"atomic":false,"transfers":`+transfers+`}`).expect(t, 201, "")

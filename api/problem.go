@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"lockstep/node/ledger"
 	"lockstep/node/store"
@@ -122,8 +123,12 @@ func (p problem) answer() store.Answer {
 	return store.Answer{Status: p.Status, ContentType: problemType, Body: encode(p)}
 }
 
-// sentence ends a detail, which is written without a full stop so that it can be wrapped.
+// sentence makes a sentence of a detail, which is written without capital and full stop so that it can be wrapped. A
+// field's name at its beginning stays as it is sent.
 func sentence(detail string) string {
+	if first, _, _ := strings.Cut(detail, " "); !strings.ContainsAny(first, ":_") {
+		detail = strings.ToUpper(detail[:1]) + detail[1:]
+	}
 	switch detail[len(detail)-1] {
 	case '.', '?', '!':
 		return detail

@@ -76,6 +76,9 @@ func New(deps Deps) (*Server, error) {
 	s.app.Use(s.observe)
 	for _, r := range s.routes() {
 		s.app.Add(r.method, fiberPath(r.path), s.handler(r))
+		if r.method == fiber.MethodGet {
+			s.app.Add(fiber.MethodHead, fiberPath(r.path), s.handler(r))
+		}
 	}
 	server := s.app.Server()
 	server.Handler = s.intake(s.app.Handler())

@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -91,7 +92,8 @@ func TestInstallRefusesAnOldGoByName(t *testing.T) {
 func TestInstallRefusesUnknownArguments(t *testing.T) {
 	t.Parallel()
 	err := exec.Command("./install.sh", "--force").Run()
-	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 2 {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 2 {
 		t.Errorf("install.sh --force: %v, want exit status 2", err)
 	}
 }

@@ -52,8 +52,10 @@ missing_packages() {
 	have make || echo make
 }
 
-# at_least A B: version A is B or newer.
-at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+# at_least A B: version A is B or newer; both have two numbers.
+at_least() {
+	[ "${1%.*}" -gt "${2%.*}" ] || { [ "${1%.*}" -eq "${2%.*}" ] && [ "${1#*.}" -ge "${2#*.}" ]; }
+}
 
 check_versions() {
 	local text
@@ -64,7 +66,8 @@ check_versions() {
 	esac
 	[[ $text =~ Ver\ ([0-9]+\.[0-9]+) ]] && at_least "${BASH_REMATCH[1]}" "$mariadb_min" ||
 		die "MariaDB $mariadb_min or newer is needed (package mariadb-server-core), here is: $text"
-	text=$(haproxy -v | head -n 1)
+	text=$(haproxy -v)
+	text=${text%%$'\n'*}
 	[[ $text =~ version\ ([0-9]+\.[0-9]+) ]] && at_least "${BASH_REMATCH[1]}" "$haproxy_min" ||
 		die "HAProxy $haproxy_min or newer is needed (package haproxy), here is: $text"
 }
@@ -117,7 +120,7 @@ install_one() {
 	say "installing $1"
 	as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get install -y -q \
 		--no-install-recommends --no-remove -o DPkg::Lock::Timeout=120 "$1" </dev/null >>"$log" 2>&1 ||
-		die "could not install package $1: $(grep -E '^E:' "$log" | tail -n 1) (all of it: $log)"
+		die "could not install package $1: $(grep -m 1 '^E:' "$log") (all of it: $log)"
 	disable_units "$1"
 }
 

@@ -106,7 +106,7 @@ func (a *Authority) CreateClient(ctx context.Context, tx Tx, asked NewClient) (C
 	}
 	// Rows affected do not tell a new row from an old one; only the new row carries our secret's hash.
 	mine := false
-	err = tx.Query(ctx, func(rows *sql.Rows) error { mine = true; return nil },
+	err = tx.Query(ctx, func(*sql.Rows) error { mine = true; return nil },
 		"SELECT id FROM clients WHERE id = ? AND secret_hash = ?", id, hash[:])
 	if err != nil {
 		return Client{}, "", fmt.Errorf("read client %s back: %w", id, err)

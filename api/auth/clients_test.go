@@ -47,7 +47,7 @@ func TestANewClientSignsInEverywhere(t *testing.T) {
 		t.Errorf("principal %+v", principal)
 	}
 	var stored []byte
-	must(t, here.db.QueryRow("SELECT CONCAT(id, name, secret_hash, scopes, owner) FROM clients").Scan(&stored))
+	must(t, here.db.Source().QueryRow("SELECT CONCAT(id, name, secret_hash, scopes, owner) FROM clients").Scan(&stored))
 	if bytes.Contains(stored, []byte(secret)) {
 		t.Error("the secret is in the database")
 	}
@@ -222,7 +222,7 @@ func TestKnownClientsOutliveAnOutage(t *testing.T) {
 	token := shopToken(t, here.Authority)
 	_, err := here.Authenticate(t.Context(), token)
 	must(t, err)
-	must(t, here.db.Close())
+	must(t, here.db.Source().Close())
 	for range 3 {
 		clock.Advance(auth.ClientFreshFor)
 		_, err = here.Authenticate(t.Context(), token)
@@ -240,7 +240,7 @@ func TestRequestsDoNotReadTheirClientEachTime(t *testing.T) {
 	here, _, _ := twoNodes(t)
 	putShop(t, here.Authority)
 	token := shopToken(t, here.Authority)
-	_, err := here.db.Exec("DELETE FROM clients")
+	_, err := here.db.Source().Exec("DELETE FROM clients")
 	must(t, err)
 	for range 1000 {
 		_, err := here.Authenticate(t.Context(), token)

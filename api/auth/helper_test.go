@@ -1,25 +1,22 @@
 package auth_test
 
 import (
-	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ed25519"
 	"crypto/hkdf"
 	"crypto/sha256"
-	"database/sql"
-	"os"
 	"sync"
 	"testing"
 	"time"
 
-	_ "github.com/go-sql-driver/mysql"
 	"github.com/golang-jwt/jwt/v5"
 	"go.uber.org/goleak"
 
 	"lockstep/api/auth"
-	"lockstep/cluster/local/servers"
 	"lockstep/node/ledger"
+	"lockstep/node/store"
+	"lockstep/node/store/storetest"
 )
 
 const (
@@ -29,7 +26,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("database/sql.(*DB).connectionOpener"))
+	goleak.VerifyTestMain(m)
 }
 
 // clock is a time that tests move.
@@ -52,55 +49,17 @@ func (c *clock) Advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// openDB makes a database of its own on the real server, with the tables that this package owns.
-func openDB(t testing.TB) *sql.DB {
-	t.Helper()
-	made := servers.Shared(t).Database(t)
-	migrate, err := sql.Open("mysql", made.Migrate)
-	must(t, err)
-	defer migrate.Close()
-	for _, name := range []string{"00004_signing_keys.sql", "00011_clients.sql"} {
-		text, err := os.ReadFile("../../node/store/migrations/" + name)
-		must(t, err)
-		_, err = migrate.Exec(string(text))
-		must(t, err)
-	}
-	db, err := sql.Open("mysql", made.Source+"?timeout=2s&readTimeout=6s&writeTimeout=3s&interpolateParams=true&clientFoundRows=true&rejectReadOnly=true&parseTime=true&loc=UTC&charset=utf8mb4")
-	must(t, err)
-	t.Cleanup(func() { db.Close() })
-	return db
-}
-
-type tx struct{ *sql.Tx }
-
-func (t tx) Exec(ctx context.Context, q string, args ...any) (sql.Result, error) {
-	return t.ExecContext(ctx, q, args...)
-}
-
-func (t tx) Query(ctx context.Context, scan func(*sql.Rows) error, q string, args ...any) error {
-	rows, err := t.QueryContext(ctx, q, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
 // inTx runs work in a transaction and commits it.
-func inTx(t testing.TB, db *sql.DB, work func(auth.Tx) error) error {
+func inTx(t testing.TB, db *store.Store, work func(auth.Tx) error) error {
 	t.Helper()
-	sqlTx, err := db.Begin()
+	tx, err := db.Begin(t.Context())
 	must(t, err)
-	if err := work(tx{sqlTx}); err != nil {
-		must(t, sqlTx.Rollback())
+	if err := work(tx); err != nil {
+		must(t, tx.Rollback())
 		return err
 	}
-	return sqlTx.Commit()
+	_, err = tx.Commit(t.Context())
+	return err
 }
 
 func must(t testing.TB, err error) {
@@ -118,9 +77,9 @@ func wantCode(t testing.TB, err error, code ledger.Code) {
 }
 
 // open starts an authority as a node does; change may differ from the usual configuration.
-func open(t testing.TB, db *sql.DB, clock *clock, change ...func(*auth.Config)) *auth.Authority {
+func open(t testing.TB, db *store.Store, clock *clock, change ...func(*auth.Config)) *auth.Authority {
 	t.Helper()
-	config := auth.Config{System: system, Secret: systemSecret, DB: db, Clock: clock.Now}
+	config := auth.Config{System: system, Secret: systemSecret, DB: db.Source(), Clock: clock.Now, Logger: storetest.Logger(t)}
 	for _, c := range change {
 		c(&config)
 	}
@@ -153,10 +112,10 @@ func shopToken(t testing.TB, authority *auth.Authority) string {
 
 // unseal takes a private key out of the database as somebody with the system's secret can; it is written from the
 // description of the format, so it also notices when the format changes under stored keys.
-func unseal(t testing.TB, db *sql.DB, kid string) ed25519.PrivateKey {
+func unseal(t testing.TB, db *store.Store, kid string) ed25519.PrivateKey {
 	t.Helper()
 	var sealed []byte
-	must(t, db.QueryRow("SELECT private_key FROM signing_keys WHERE kid = ?", kid).Scan(&sealed))
+	must(t, db.Source().QueryRow("SELECT private_key FROM signing_keys WHERE kid = ?", kid).Scan(&sealed))
 	key, err := hkdf.Key(sha256.New, []byte(systemSecret), nil, "lockstep signing keys v1 "+system, 32)
 	must(t, err)
 	block, err := aes.NewCipher(key)
@@ -196,13 +155,13 @@ func replace(in, with map[string]any) {
 // node is an authority with its database, to change clients as the edge does.
 type node struct {
 	*auth.Authority
-	db *sql.DB
+	db *store.Store
 }
 
 // twoNodes are two nodes of one system.
 func twoNodes(t testing.TB) (here, elsewhere node, time *clock) {
 	t.Helper()
-	db, time := openDB(t), newClock()
+	db, time := storetest.Open(t), newClock()
 	return node{open(t, db, time), db}, node{open(t, db, time), db}, time
 }
 

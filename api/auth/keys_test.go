@@ -11,17 +11,19 @@ import (
 
 	"lockstep/api/auth"
 	"lockstep/node/ledger"
+	"lockstep/node/store"
+	"lockstep/node/store/storetest"
 )
 
 // Nodes that start at once on an empty table end with one key, and each accepts the tokens of all.
 func TestNodesThatStartAtOnceShareOneKey(t *testing.T) {
 	t.Parallel()
-	db, clock := openDB(t), newClock()
+	db, clock := storetest.Open(t), newClock()
 	nodes := make([]*auth.Authority, 8)
 	var starting sync.WaitGroup
 	for i := range nodes {
 		starting.Go(func() {
-			authority, err := auth.Open(t.Context(), auth.Config{System: system, Secret: systemSecret, DB: db, Clock: clock.Now})
+			authority, err := auth.Open(t.Context(), auth.Config{System: system, Secret: systemSecret, DB: db.Source(), Clock: clock.Now})
 			if err != nil {
 				t.Errorf("node %d: %v", i, err)
 				return
@@ -51,9 +53,9 @@ func TestNodesThatStartAtOnceShareOneKey(t *testing.T) {
 	}
 }
 
-func countKeys(t testing.TB, db *sql.DB) (keys int) {
+func countKeys(t testing.TB, db *store.Store) (keys int) {
 	t.Helper()
-	must(t, db.QueryRow("SELECT COUNT(*) FROM signing_keys").Scan(&keys))
+	must(t, db.Source().QueryRow("SELECT COUNT(*) FROM signing_keys").Scan(&keys))
 	return keys
 }
 
@@ -77,7 +79,7 @@ func kids(t testing.TB, authority *auth.Authority) string {
 // it accepts the new ones.
 func TestRotationKeepsOldTokensValid(t *testing.T) {
 	t.Parallel()
-	db, clock := openDB(t), newClock()
+	db, clock := storetest.Open(t), newClock()
 	here, elsewhere := open(t, db, clock), open(t, db, clock)
 	putShop(t, here)
 	old := shopToken(t, here)
@@ -117,7 +119,7 @@ func kidOf(t testing.TB, bearer string) string {
 // Anyone can send unknown kids, so they ask the table at most once a second.
 func TestUnknownKidsAskTheTableOnceASecond(t *testing.T) {
 	t.Parallel()
-	db, clock := openDB(t), newClock()
+	db, clock := storetest.Open(t), newClock()
 	here, elsewhere := open(t, db, clock), open(t, db, clock)
 	putShop(t, here)
 	old := shopToken(t, here)
@@ -132,11 +134,11 @@ func TestUnknownKidsAskTheTableOnceASecond(t *testing.T) {
 
 	// The first question meets a table that cannot be read; it uses up this second all the same.
 	var sealed []byte
-	must(t, db.QueryRow("SELECT private_key FROM signing_keys WHERE kid = 'alpha-2'").Scan(&sealed))
-	_, err := db.Exec("UPDATE signing_keys SET private_key = '' WHERE kid = 'alpha-2'")
+	must(t, db.Source().QueryRow("SELECT private_key FROM signing_keys WHERE kid = 'alpha-2'").Scan(&sealed))
+	_, err := db.Source().Exec("UPDATE signing_keys SET private_key = '' WHERE kid = 'alpha-2'")
 	must(t, err)
 	wantCode(t, ask(young), ledger.Unauthenticated)
-	_, err = db.Exec("UPDATE signing_keys SET private_key = ? WHERE kid = 'alpha-2'", sealed)
+	_, err = db.Source().Exec("UPDATE signing_keys SET private_key = ? WHERE kid = 'alpha-2'", sealed)
 	must(t, err)
 	clock.Advance(900 * time.Millisecond)
 	wantCode(t, ask(young), ledger.Unauthenticated)
@@ -144,62 +146,65 @@ func TestUnknownKidsAskTheTableOnceASecond(t *testing.T) {
 	must(t, ask(young))
 }
 
-// A node with another secret must not start: it could neither sign nor check.
+// The private key cannot be read in the database, and a node with another secret must not start: it could neither sign
+// nor check.
 func TestAnotherSecretCannotOpenTheKeys(t *testing.T) {
 	t.Parallel()
-	db, clock := openDB(t), newClock()
+	db, clock := storetest.Open(t), newClock()
 	open(t, db, clock)
-	_, err := auth.Open(t.Context(), auth.Config{System: system, Secret: strings.ToUpper(systemSecret), DB: db, Clock: clock.Now})
+	_, err := auth.Open(t.Context(), auth.Config{System: system, Secret: strings.ToUpper(systemSecret), DB: db.Source(), Clock: clock.Now})
 	if err == nil || !strings.Contains(err.Error(), "same secret") {
 		t.Errorf("got %v", err)
 	}
 	if keys := countKeys(t, db); keys != 1 {
 		t.Errorf("there are %d keys", keys)
 	}
-}
-
-// Whoever can only write to the database cannot have a key of their own accepted.
-func TestKeysChangedInTheDatabaseAreRefused(t *testing.T) {
-	t.Parallel()
-	for name, change := range map[string]string{
-		"public key exchanged":        "UPDATE signing_keys SET public_key = REPEAT('x', 32)",
-		"sealed under another kid":    "UPDATE signing_keys SET kid = 'alpha-2'",
-		"private key in the clear":    "UPDATE signing_keys SET private_key = REPEAT('x', 32)",
-		"private key of nothing left": "UPDATE signing_keys SET private_key = ''",
-	} {
-		db, clock := openDB(t), newClock()
-		open(t, db, clock)
-		_, err := db.Exec(change)
-		must(t, err)
-		other, err := auth.Open(t.Context(), auth.Config{System: system, Secret: systemSecret, DB: db, Clock: clock.Now})
-		if err == nil {
-			other.Close()
-			t.Errorf("%s: opened", name)
-		}
-	}
-}
-
-func TestTheSealedKeyIsNotTheSeed(t *testing.T) {
-	t.Parallel()
-	db := openDB(t)
-	open(t, db, newClock())
 	var sealed []byte
-	must(t, db.QueryRow("SELECT private_key FROM signing_keys").Scan(&sealed))
+	must(t, db.Source().QueryRow("SELECT private_key FROM signing_keys").Scan(&sealed))
 	if seed := unseal(t, db, "alpha-1").Seed(); bytes.Contains(sealed, seed[:8]) {
 		t.Error("the private key is readable in the database")
 	}
 }
 
+// Whoever can only write to the database cannot have a key of their own accepted.
+func TestKeysChangedInTheDatabaseAreRefused(t *testing.T) {
+	t.Parallel()
+	db := storetest.Open(t)
+	config := auth.Config{System: system, Secret: systemSecret, DB: db.Source()}
+	for name, change := range map[string]string{
+		"public key exchanged":        "UPDATE signing_keys SET public_key = REPEAT('x', 32)",
+		"sealed under another kid":    "UPDATE signing_keys SET kid = 'alpha-2'",
+		"private key in the clear":    "UPDATE signing_keys SET private_key = REPEAT('x', 32)",
+		"private key of nothing left": "UPDATE signing_keys SET private_key = ''",
+		"no change at all":            "DO 0",
+	} {
+		_, err := db.Source().Exec("DELETE FROM signing_keys")
+		must(t, err)
+		open(t, db, newClock())
+		_, err = db.Source().Exec(change)
+		must(t, err)
+		other, err := auth.Open(t.Context(), config)
+		if err == nil {
+			other.Close()
+		}
+		if (err == nil) != (change == "DO 0") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
 func TestAConfigurationThatCannotWorkIsRefused(t *testing.T) {
 	t.Parallel()
-	db := openDB(t)
+	unused, err := sql.Open("mysql", "nobody@tcp(127.0.0.1:1)/nothing")
+	must(t, err)
+	defer unused.Close()
 	for name, config := range map[string]auth.Config{
-		"no system":    {Secret: systemSecret, DB: db},
-		"short secret": {System: system, Secret: "short", DB: db},
+		"no system":    {Secret: systemSecret, DB: unused},
+		"short secret": {System: system, Secret: "short", DB: unused},
 		"no database":  {System: system, Secret: systemSecret},
 	} {
-		if _, err := auth.Open(t.Context(), config); err == nil {
-			t.Errorf("%s: opened", name)
+		if _, err := auth.Open(t.Context(), config); err == nil || !strings.HasPrefix(err.Error(), "auth: ") {
+			t.Errorf("%s: got %v", name, err)
 		}
 	}
 }

@@ -13,12 +13,13 @@ import (
 
 	"lockstep/api/auth"
 	"lockstep/node/ledger"
+	"lockstep/node/store/storetest"
 )
 
 // A client may narrow its scopes and ask for no more than it has; the principal carries what was granted.
 func TestATokenCarriesTheScopesThatWereAskedFor(t *testing.T) {
 	t.Parallel()
-	db, clock := openDB(t), newClock()
+	db, clock := storetest.Open(t), newClock()
 	authority := open(t, db, clock)
 	putShop(t, authority)
 
@@ -54,11 +55,18 @@ func wantTokenError(t testing.TB, err error, code string) {
 // Wrong credentials are one refusal, whatever is wrong.
 func TestWrongCredentialsAreInvalidClient(t *testing.T) {
 	t.Parallel()
-	authority := open(t, openDB(t), newClock())
+	authority := open(t, storetest.Open(t), newClock())
 	putShop(t, authority)
 	for _, pair := range [][2]string{
-		{"shop", "wrong"}, {"shop", ""}, {"nobody", shopSecret}, {"", ""}, {"nobody", ""}, {"shop' OR '1'='1", shopSecret},
-		{"샵", shopSecret}, {"SHOP", shopSecret}, {"shop", strings.Repeat("x", 1<<16)},
+		{"shop", "wrong"},
+		{"shop", ""},
+		{"nobody", shopSecret},
+		{"", ""},
+		{"nobody", ""},
+		{"shop' OR '1'='1", shopSecret},
+		{"샵", shopSecret},
+		{"SHOP", shopSecret},
+		{"shop", strings.Repeat("x", 1<<16)},
 	} {
 		_, err := authority.Token(t.Context(), pair[0], pair[1], "")
 		wantTokenError(t, err, auth.InvalidClient)
@@ -68,7 +76,7 @@ func TestWrongCredentialsAreInvalidClient(t *testing.T) {
 // Each attack changes one thing in a token that is accepted otherwise.
 func TestForgedTokensAreRefused(t *testing.T) {
 	t.Parallel()
-	db, clock := openDB(t), newClock()
+	db, clock := storetest.Open(t), newClock()
 	authority := open(t, db, clock)
 	putShop(t, authority)
 	now, key := clock.Now(), unseal(t, db, "alpha-1")
@@ -136,7 +144,7 @@ func flipLast(token string) string {
 
 func TestHeadersWithoutATokenAreRefused(t *testing.T) {
 	t.Parallel()
-	authority := open(t, openDB(t), newClock())
+	authority := open(t, storetest.Open(t), newClock())
 	for _, header := range []string{"", "Bearer", "Bearer ", "Basic c2hvcDp4", "Bearer .", "Bearer ..", "Bearer a.b.c", "token", "Bearer " + strings.Repeat("a", 1<<20)} {
 		_, err := authority.Authenticate(t.Context(), header)
 		if ledger.CodeOf(err) != ledger.Unauthenticated {
@@ -149,7 +157,7 @@ func TestHeadersWithoutATokenAreRefused(t *testing.T) {
 func TestARememberedTokenEnds(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
-	authority := open(t, openDB(t), clock)
+	authority := open(t, storetest.Open(t), clock)
 	putShop(t, authority)
 	token := shopToken(t, authority)
 	for range 2 {
@@ -170,7 +178,7 @@ func TestARememberedTokenEnds(t *testing.T) {
 
 func TestTheMemoryOfTokensIsBounded(t *testing.T) {
 	t.Parallel()
-	authority := open(t, openDB(t), newClock())
+	authority := open(t, storetest.Open(t), newClock())
 	putShop(t, authority)
 	authority.RememberTokens(20)
 	first := shopToken(t, authority)
@@ -221,7 +229,7 @@ func TestScopesAreReadAndWritten(t *testing.T) {
 }
 
 func BenchmarkAuthenticateARememberedToken(b *testing.B) {
-	authority := open(b, openDB(b), &clock{now: time.Now()})
+	authority := open(b, storetest.Open(b), &clock{now: time.Now()})
 	putShop(b, authority)
 	token := shopToken(b, authority)
 	b.ReportAllocs()
@@ -234,7 +242,7 @@ func BenchmarkAuthenticateARememberedToken(b *testing.B) {
 
 // With the real clock the client is read again every two seconds; requests still cost about a microsecond.
 func BenchmarkAuthenticateOverTime(b *testing.B) {
-	authority := open(b, openDB(b), nil, func(c *auth.Config) { c.Clock = time.Now })
+	authority := open(b, storetest.Open(b), nil, func(c *auth.Config) { c.Clock = time.Now })
 	putShop(b, authority)
 	token := shopToken(b, authority)
 	b.RunParallel(func(pb *testing.PB) {
@@ -247,7 +255,7 @@ func BenchmarkAuthenticateOverTime(b *testing.B) {
 }
 
 func BenchmarkToken(b *testing.B) {
-	authority := open(b, openDB(b), newClock())
+	authority := open(b, storetest.Open(b), newClock())
 	putShop(b, authority)
 	for b.Loop() {
 		shopToken(b, authority)

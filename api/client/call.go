@@ -22,6 +22,7 @@ type call struct {
 	keyed     bool // sent under an idempotency key
 	key       string
 	keyGiven  bool // by the caller: it is never exchanged
+	resumed   bool // something may have been sent under the key before
 	fresh     bool
 }
 
@@ -91,7 +92,7 @@ func (p *progress) prepare(newKey func() string) error {
 	case p.keyed && !p.keyGiven:
 		p.key = newKey()
 	}
-	p.open = p.keyGiven
+	p.open = p.resumed
 	if p.keyed && !validKey(p.key) {
 		return fmt.Errorf("client: an idempotency key has 1 to 255 visible ASCII characters, none of them a quote, not %q", p.key)
 	}
@@ -167,7 +168,8 @@ func (p *progress) judgeUndecided(problem *Problem) verdict {
 // judgeSilence looks at an attempt without an answer.
 func (p *progress) judgeSilence(err error) verdict {
 	// An attempt that was cut short by the context tells less than the answer before it.
-	if p.last == nil || !(errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+	cut := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	if p.last == nil || !cut {
 		p.last = err
 	}
 	var silent *silence

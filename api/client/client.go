@@ -7,6 +7,7 @@
 // the same question, whenever and from whichever process, and the change happens at most once.
 //
 //	c, err := client.New(client.Config{BaseURL: "http://127.0.0.1:8080", ClientID: id, ClientSecret: secret})
+//	defer c.Close()
 //	transfer, err := c.Transfer(ctx, client.Payment{From: a, To: b, Amount: "1500", Currency: "KRW"})
 package client
 
@@ -137,6 +138,9 @@ func New(config Config) (*Client, error) {
 	return &Client{config: config, tokens: newTokens(config), seen: &seen{}}, nil
 }
 
+// Close closes the idle connections of the client and its sessions; a client may be used again afterwards.
+func (c *Client) Close() { c.config.HTTPClient.CloseIdleConnections() }
+
 // Session is a view of the client that reads its own writes apart from all others'. Reads of a client see every change
 // that the same client was told of. When changes overlap, nobody can say which of them is the latest, and reads go to
 // the system's source until a later change ends; a session for each user's request keeps reads on the replicas.
@@ -147,13 +151,17 @@ func (c *Client) Session() *Client {
 // Option changes one call.
 type Option func(*call)
 
-// WithKey sends a change under a key of the caller's: the key of an *UnknownError, or one that the caller has chosen
-// and stored beforehand. The arguments must be those that the key stands for.
-//
-// Since a request with this key may have been sent before, a refusal that says nothing about such a request (403, say)
-// comes as an *UnknownError that wraps the *Problem. A key that the caller brings is never exchanged for another.
+// WithKey goes on with a change that may have been sent under this key before, as the key of an *UnknownError was, or
+// one that was stored before a crash. The arguments must be those that the key stands for. A refusal that says nothing
+// about earlier requests (400 or 403, say) comes as an *UnknownError that wraps the *Problem.
 func WithKey(key string) Option {
-	return func(c *call) { c.key, c.keyGiven = key, true }
+	return func(c *call) { c.key, c.keyGiven, c.resumed = key, true, true }
+}
+
+// WithNewKey sends a change under a key of the caller's that nothing was sent under yet. Store it beforehand, to go on
+// with it by WithKey after a crash.
+func WithNewKey(key string) Option {
+	return func(c *call) { c.key, c.keyGiven, c.resumed = key, true, false }
 }
 
 // Fresh makes a read go to the source of the system.

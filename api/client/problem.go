@@ -48,8 +48,8 @@ func (p *Problem) Error() string {
 }
 
 // decided tells whether the problem was decided under the claim of the request's key, so that it speaks of every
-// request that was ever sent with it. Among the early answers invalid requests count too: what is wrong is in the
-// request itself, so an earlier one was refused alike.
+// request that was ever sent with it. An invalid request (400) is refused before the claim is read: another node, newer
+// or configured otherwise, may have taken the same request.
 func (p *Problem) decided() bool {
 	switch {
 	case p.Code == "" || p.Outcome != NotApplied:
@@ -60,7 +60,7 @@ func (p *Problem) decided() bool {
 		return false
 	}
 	switch p.Status {
-	case http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity:
+	case http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity:
 		return true
 	}
 	return false

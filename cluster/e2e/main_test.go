@@ -2,87 +2,172 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"lockstep/cluster/local"
+	"lockstep/cluster/local/servers"
 )
 
-// shared is the cluster of all tests that break no server: one system, two nodes, one replica.
-var shared *site
-
 const startMax = 90 * time.Second
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "lockstep-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	if program, err = build(dir); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		return 1
-	}
-	if shared, err = open(filepath.Join(dir, "shared"), nil); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e: start the cluster:", err)
-		return 1
-	}
-	defer shared.cluster.Close()
-	return m.Run()
-}
 
 // program is the lockstep program that nodes run, with the race detector and fault points.
 var program string
 
-// build compiles the program; LOCKSTEP_OVERLAY names an overlay that replaces sources, as `make mutants` wants.
-func build(dir string) (string, error) {
-	top, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
-		return "", fmt.Errorf("find the module: %w", err)
+// house is where the clusters of these tests live, and the one that they share.
+var house struct {
+	dir   string
+	once  sync.Once
+	site  *site
+	err   error
+	began time.Time
+}
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	house.began = time.Now()
+	dir, err := os.MkdirTemp("", "lockstep-e2e-")
+	if err == nil {
+		house.dir = dir
+		program, err = build(dir)
 	}
-	path := filepath.Join(dir, "lockstep")
-	args := []string{"build", "-race", "-tags", "faults", "-o", path}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	built := time.Now()
+	status := m.Run()
+	tested := time.Now()
+	if house.site != nil {
+		status = max(status, house.site.end())
+	}
+	if house.site != nil || status != 0 {
+		fmt.Printf("e2e: node built in %.1f s, tested in %.1f s, stopped in %.1f s\n",
+			built.Sub(house.began).Seconds(), tested.Sub(built).Seconds(), time.Since(tested).Seconds())
+	}
+	if err := goleak.Find(); err != nil && status == 0 {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		status = 1
+	}
+	clear(status)
+	return status
+}
+
+// clear removes what the tests wrote; of a run that failed the logs of all processes stay.
+func clear(status int) {
+	if status == 0 {
+		_ = os.RemoveAll(house.dir)
+		return
+	}
+	fmt.Fprintln(os.Stderr, "e2e: the logs of all processes are kept in", house.dir)
+	_ = filepath.WalkDir(house.dir, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() && filepath.Ext(path) != ".log" {
+			_ = os.Remove(path)
+		}
+		return nil
+	})
+}
+
+// build compiles the program. It stays in the checkout's place for tests, where a later run finds it up to date, unless
+// LOCKSTEP_OVERLAY names an overlay that replaces sources, as `make mutants` does.
+func build(dir string) (string, error) {
+	place, err := servers.Here()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(string(place), "bin", "lockstep-race")
+	args := []string{"build", "-race", "-tags", "faults"}
 	if overlay := os.Getenv("LOCKSTEP_OVERLAY"); overlay != "" {
+		path = filepath.Join(dir, "lockstep-race")
 		args = append(args, "-overlay", overlay)
 	}
-	cmd := exec.Command("go", append(args, ".")...)
-	cmd.Dir = string(top[:len(top)-1])
+	cmd := exec.Command("go", append(args, "-o", path, "lockstep")...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the node: %w\n%s", err, out)
 	}
 	return path, nil
 }
 
+// shared is the cluster of all tests that leave its servers alone: one system with two nodes and a replica. The first
+// test that asks starts it.
+func shared(tb testing.TB) *site {
+	tb.Helper()
+	house.once.Do(func() { house.site, house.err = open(filepath.Join(house.dir, "shared"), nil) })
+	if house.err != nil {
+		tb.Fatalf("start the cluster: %v", house.err)
+	}
+	return house.site
+}
+
+// own starts a cluster for one test that stops or kills its servers.
+func own(tb testing.TB, change func(*local.Options)) *site {
+	tb.Helper()
+	s, err := open(filepath.Join(house.dir, strings.ReplaceAll(tb.Name(), "/", "-")), change)
+	if err != nil {
+		tb.Fatalf("start a cluster: %v", err)
+	}
+	tb.Cleanup(func() {
+		if s.end() != 0 {
+			tb.Error("the race detector or a panic ended a node; see its log")
+		}
+	})
+	return s
+}
+
 // open starts a cluster of one system, alpha, on free ports.
 func open(dir string, change func(*local.Options)) (*site, error) {
 	options := local.Default()
 	options.Dir, options.Systems, options.PortBase, options.Binary = dir, local.SystemNames(1), 0, program
+	options.BufferPoolMB = 64
 	if change != nil {
 		change(&options)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startMax)
 	defer cancel()
+	began := time.Now()
 	cluster, err := local.Start(ctx, options)
 	if err != nil {
 		return nil, err
 	}
-	return newSite(cluster), nil
+	fmt.Printf("e2e: a cluster started in %.1f s\n", time.Since(began).Seconds())
+	return newSite(cluster, options), nil
 }
 
-// own starts a cluster for one test that breaks its servers.
-func own(t *testing.T, change func(*local.Options)) *site {
-	t.Helper()
-	s, err := open(filepath.Join(t.TempDir(), "c"), change)
-	if err != nil {
-		t.Fatalf("start a cluster: %v", err)
+// end stops the cluster and looks at what its nodes wrote: a data race or a panic there fails the tests, whatever the
+// clients saw.
+func (s *site) end() (status int) {
+	s.http.CloseIdleConnections()
+	s.cluster.Close()
+	logs, err := filepath.Glob(filepath.Join(s.options.Dir, "logs", "*-node-*.log"))
+	if err == nil && len(logs) == 0 {
+		err = errors.New("there are no logs of nodes")
 	}
-	t.Cleanup(s.cluster.Close)
-	return s
+	for _, path := range logs {
+		var text []byte
+		if text, err = os.ReadFile(path); err != nil {
+			break
+		}
+		for _, word := range []string{"WARNING: DATA RACE", "panic:", "fatal error:"} {
+			if strings.Contains(string(text), word) {
+				fmt.Fprintf(os.Stderr, "e2e: %s has %q\n", path, word)
+				status = 1
+			}
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: read the nodes' logs:", err)
+		status = 1
+	}
+	return status
 }

@@ -3,47 +3,55 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	_ "github.com/go-sql-driver/mysql" // the eyes on the journal
 	"github.com/google/uuid"
 
 	"lockstep/cluster/local"
 	"lockstep/node/verify"
 )
 
-// site is a running cluster with the eyes of a client: addresses, credentials, and a plain HTTP client that repeats
-// nothing by itself.
+// site is a running cluster with the eyes of a client: addresses, credentials, and an HTTP client that repeats nothing
+// by itself.
 type site struct {
 	cluster  *local.Cluster
+	options  local.Options
 	balancer string
 	nodes    []string
 	operator local.ClientCredentials
 	client   local.ClientCredentials
-	source   string // DSN
+	source   string // DSN of the source's root
 	http     *http.Client
+	contract contract
 
 	mu     sync.Mutex
 	tokens map[string]string
 }
 
-func newSite(cluster *local.Cluster) *site {
+func newSite(cluster *local.Cluster, options local.Options) *site {
 	alpha := cluster.Credentials().Systems[0]
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = 256
+	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = 0, 256
 	return &site{
-		cluster: cluster, balancer: alpha.BaseURL, nodes: alpha.Nodes, operator: alpha.Operator, client: alpha.Client,
-		source: alpha.MySQLSourceDSN, http: &http.Client{Transport: transport, Timeout: 40 * time.Second},
-		tokens: map[string]string{},
+		cluster: cluster, options: options, balancer: alpha.BaseURL, nodes: alpha.Nodes,
+		operator: alpha.Operator, client: alpha.Client, source: alpha.MySQLSourceDSN,
+		http: &http.Client{Transport: transport, Timeout: 40 * time.Second}, tokens: map[string]string{},
 	}
 }
+
+// bases are the addresses that answer requests: the balancer's and each node's own.
+func (s *site) bases() []string { return append([]string{s.balancer}, s.nodes...) }
 
 // answer is what a client was told; status 0 is no answer.
 type answer struct {
@@ -53,18 +61,25 @@ type answer struct {
 	err    error
 }
 
-// field reads a field of the JSON body; "" when it is not there.
+// field reads a part of the JSON body, by names and places in lists; "" when it is not there.
 func (a answer) field(path ...string) string {
 	var value any
 	if json.Unmarshal(a.body, &value) != nil {
 		return ""
 	}
 	for _, name := range path {
-		object, ok := value.(map[string]any)
-		if !ok {
+		switch inside := value.(type) {
+		case map[string]any:
+			value = inside[name]
+		case []any:
+			i, err := strconv.Atoi(name)
+			if err != nil || i >= len(inside) {
+				return ""
+			}
+			value = inside[i]
+		default:
 			return ""
 		}
-		value = object[name]
 	}
 	if value == nil {
 		return ""
@@ -74,6 +89,15 @@ func (a answer) field(path ...string) string {
 
 func (a answer) String() string { return fmt.Sprintf("%d %s %v", a.status, a.body, a.err) }
 
+// expect requires a status and, of a problem, the code.
+func (a answer) expect(tb testing.TB, status int, code string) answer {
+	tb.Helper()
+	if a.status != status || a.field("code") != code {
+		tb.Fatalf("got %v, want %d %s", a, status, code)
+	}
+	return a
+}
+
 // token signs a client in, once for all tests.
 func (s *site) token(tb testing.TB, who local.ClientCredentials) string {
 	tb.Helper()
@@ -82,13 +106,7 @@ func (s *site) token(tb testing.TB, who local.ClientCredentials) string {
 	if token := s.tokens[who.ClientID]; token != "" {
 		return token
 	}
-	request, err := http.NewRequest(http.MethodPost, s.balancer+"/v1/oauth/token", strings.NewReader(url.Values{"grant_type": {"client_credentials"}}.Encode()))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.SetBasicAuth(who.ClientID, who.ClientSecret)
-	got := s.send(request)
+	got := s.signIn(s.balancer, who, "")
 	if got.status != http.StatusOK {
 		tb.Fatalf("sign %s in: %v", who.ClientID, got)
 	}
@@ -96,7 +114,23 @@ func (s *site) token(tb testing.TB, who local.ClientCredentials) string {
 	return s.tokens[who.ClientID]
 }
 
+// signIn asks for a token by HTTP Basic; an empty scope is all that the client may do.
+func (s *site) signIn(base string, who local.ClientCredentials, scope string) answer {
+	form := url.Values{"grant_type": {"client_credentials"}}
+	if scope != "" {
+		form.Set("scope", scope)
+	}
+	request, err := http.NewRequest(http.MethodPost, base+"/v1/oauth/token", strings.NewReader(form.Encode()))
+	if err != nil {
+		return answer{err: err}
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.SetBasicAuth(url.QueryEscape(who.ClientID), url.QueryEscape(who.ClientSecret))
+	return s.send(request)
+}
+
 func (s *site) send(request *http.Request) answer {
+	request.GetBody = nil // net/http would send a POST with an Idempotency-Key again by itself, and nobody would know
 	response, err := s.http.Do(request)
 	if err != nil {
 		return answer{err: err}
@@ -108,17 +142,35 @@ func (s *site) send(request *http.Request) answer {
 
 // caller sends requests of one client to one address.
 type caller struct {
-	site *site
-	base string
-	auth string
+	testing.TB
+	site  *site
+	base  string
+	token string
+	quick bool // answers are not held against the OpenAPI file: in storms that would be most of the load
 }
 
-// at makes a caller that is signed in as the operator, who owns what it opens.
-func (s *site) at(tb testing.TB, base string) caller {
+// as makes a caller that goes through the balancer.
+func (s *site) as(tb testing.TB, who local.ClientCredentials) caller {
 	tb.Helper()
-	return caller{site: s, base: base, auth: "Bearer " + s.token(tb, s.operator)}
+	return caller{TB: tb, site: s, base: s.balancer, token: s.token(tb, who)}
 }
 
+// at makes the same caller go to another address.
+func (c caller) at(base string) caller {
+	c.base = base
+	return c
+}
+
+// inHaste makes the same caller for storms.
+func (c caller) inHaste() caller {
+	c.quick = true
+	return c
+}
+
+type object map[string]any
+
+// call sends a request; the body may be a string as it is, or a value for JSON. Headers are pairs of name and value; an
+// empty value leaves out one that would be there by itself.
 func (c caller) call(method, path string, body any, headers ...string) answer {
 	var content []byte
 	switch value := body.(type) {
@@ -132,16 +184,22 @@ func (c caller) call(method, path string, body any, headers ...string) answer {
 	if err != nil {
 		return answer{err: err}
 	}
-	if c.auth != "" {
-		request.Header.Set("Authorization", c.auth)
+	if c.token != "" {
+		request.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	if content != nil {
+	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
 	for i := 0; i+1 < len(headers); i += 2 {
-		request.Header.Set(headers[i], headers[i+1])
+		if request.Header.Set(headers[i], headers[i+1]); headers[i+1] == "" {
+			request.Header.Del(headers[i])
+		}
 	}
-	return c.site.send(request)
+	got := c.site.send(request)
+	if !c.quick && got.err == nil {
+		c.site.contract.check(c.TB, c.site, request, got)
+	}
+	return got
 }
 
 // post sends a body under a key of its own.
@@ -153,37 +211,62 @@ func (c caller) get(path string, headers ...string) answer {
 	return c.call(http.MethodGet, path, nil, headers...)
 }
 
-type object map[string]any
+// fresh reads from the source.
+func (c caller) fresh(path string) answer {
+	c.Helper()
+	return c.get(path, "Cache-Control", "no-cache").expect(c, http.StatusOK, "")
+}
 
 // account opens an account with money on it.
-func (c caller) account(tb testing.TB, currency, amount string) string {
-	tb.Helper()
-	opened := c.post("/v1/accounts", object{"currency": currency})
-	if opened.status != http.StatusCreated {
-		tb.Fatalf("open an account: %v", opened)
-	}
-	number := opened.field("number")
+func (c caller) account(currency, amount string) string {
+	c.Helper()
+	number := c.post("/v1/accounts", object{"currency": currency}).expect(c, http.StatusCreated, "").field("number")
 	if amount != "0" {
-		if paid := c.post("/v1/deposits", object{"account": number, "amount": amount, "currency": currency}); paid.status != http.StatusCreated {
-			tb.Fatalf("deposit: %v", paid)
-		}
+		c.post("/v1/deposits", cash(number, amount, currency)).expect(c, http.StatusCreated, "")
 	}
 	return number
 }
 
+func cash(account, amount, currency string) object {
+	return object{"account": account, "amount": amount, "currency": currency}
+}
+
+func payment(from, to, amount, currency string) object {
+	return object{"from": from, "to": to, "amount": amount, "currency": currency}
+}
+
 // posted reads an account's booked balance from the source.
-func (c caller) posted(tb testing.TB, number string) string {
+func (c caller) posted(number string) string {
+	c.Helper()
+	return c.fresh("/v1/accounts/"+number).field("balance", "posted")
+}
+
+// balance reads what an account has: posted, held and available.
+func (c caller) balance(number string) string {
+	c.Helper()
+	got := c.fresh("/v1/accounts/" + number)
+	return fmt.Sprintf("%s posted, %s held, %s available",
+		got.field("balance", "posted"), got.field("balance", "pending_debit"), got.field("balance", "available"))
+}
+
+// journal asks the source for one number, past the nodes.
+func (s *site) journal(tb testing.TB, query string, args ...any) (count int64) {
 	tb.Helper()
-	got := c.get("/v1/accounts/"+number, "Cache-Control", "no-cache")
-	if got.status != http.StatusOK {
-		tb.Fatalf("read account: %v", got)
+	db, err := sql.Open("mysql", s.source)
+	if err != nil {
+		tb.Fatal(err)
 	}
-	return got.field("balance", "posted")
+	defer db.Close()
+	if err := db.QueryRow(query, args...).Scan(&count); err != nil {
+		tb.Fatalf("ask the journal: %v", err)
+	}
+	return count
 }
 
 // verify requires that the books have no breach.
 func (s *site) verify(tb testing.TB) {
 	tb.Helper()
+	began := time.Now()
 	report, err := verify.Run(context.Background(), s.source, nil)
 	if err != nil {
 		tb.Fatalf("verify: %v", err)
@@ -191,4 +274,6 @@ func (s *site) verify(tb testing.TB) {
 	for _, breach := range report.Breaches {
 		tb.Errorf("verify: %s: %s: %s", breach.Invariant, breach.Place, breach.Detail)
 	}
+	tb.Logf("verify: %d invariants over %d transfers and %d entries in %v",
+		len(report.Findings), report.Transfers, report.Entries, time.Since(began).Round(time.Millisecond))
 }

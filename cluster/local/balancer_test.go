@@ -17,13 +17,6 @@ import (
 	"lockstep/cluster/local"
 )
 
-// balanced starts two stand-in nodes behind a balancer and returns its address.
-func balanced(t *testing.T) (*local.Cluster, string) {
-	t.Helper()
-	cluster := start(t, options(t))
-	return cluster, cluster.Credentials().Systems[0].BaseURL
-}
-
 // problem checks that a body is the problem of this code.
 func problem(t *testing.T, body, code, outcome string) {
 	t.Helper()
@@ -43,9 +36,8 @@ func problem(t *testing.T, body, code, outcome string) {
 
 // A client that is still sending when it is refused loses the answer unless the
 // balancer reads on; curl and Go lose it in different places, so both sizes count.
-func TestABodyTooLargeIsAnswered413EveryTime(t *testing.T) {
-	t.Parallel()
-	_, url := balanced(t)
+func tooLarge(t *testing.T, cluster *local.Cluster, _ local.Options) {
+	url := cluster.Credentials().Systems[0].BaseURL
 	for _, size := range []int{65<<10 + 1, 70 << 10, 1 << 20, 8 << 20} {
 		body := bytes.Repeat([]byte("a"), size)
 		for try := range 30 {
@@ -65,14 +57,14 @@ func TestABodyTooLargeIsAnswered413EveryTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	request.Header.Set("Accept-Language", "ko-KR, en;q=0.5")
-	answer, text := do(t, request)
-	if !strings.Contains(text, "요청") || answer.Header.Get("Content-Type") != "application/problem+json" {
-		t.Errorf("in Korean the answer is %q, %v", text, answer.Header)
+	_, header, text := do(t, request)
+	if !strings.Contains(text, "요청") || header.Get("Content-Type") != "application/problem+json" {
+		t.Errorf("in Korean the answer is %q, %v", text, header)
 	}
 }
 
 // do sends a request on a connection of its own and reads the answer.
-func do(t *testing.T, request *http.Request) (*http.Response, string) {
+func do(t *testing.T, request *http.Request) (status int, header http.Header, body string) {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	answer, err := client.Do(request)
@@ -84,12 +76,11 @@ func do(t *testing.T, request *http.Request) (*http.Response, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer, string(text)
+	return answer.StatusCode, answer.Header, string(text)
 }
 
-func TestWithoutNodesTheBalancerIsOverloaded(t *testing.T) {
-	t.Parallel()
-	cluster, url := balanced(t)
+func noNodes(t *testing.T, cluster *local.Cluster, _ local.Options) {
+	url := cluster.Credentials().Systems[0].BaseURL
 	for _, node := range []string{"alpha-node-1", "alpha-node-2"} {
 		if err := cluster.Kill(node, true); err != nil {
 			t.Fatal(err)
@@ -99,28 +90,33 @@ func TestWithoutNodesTheBalancerIsOverloaded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, text := do(t, request)
-	if answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" ||
-		answer.Header.Get("Content-Type") != "application/problem+json" || answer.Header.Get("Request-Id") == "" {
-		t.Errorf("the answer is %s, %v", answer.Status, answer.Header)
+	code, header, text := do(t, request)
+	if code != http.StatusServiceUnavailable || header.Get("Retry-After") == "" ||
+		header.Get("Content-Type") != "application/problem+json" || header.Get("Request-Id") == "" {
+		t.Errorf("the answer is %d, %v", code, header)
 	}
 	problem(t, text, "overloaded", "not_applied")
+	for _, node := range []string{"alpha-node-1", "alpha-node-2"} {
+		if err := cluster.StartProcess(t.Context(), node); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // The node that got the POST may have done it. A second one must not get it too.
-func TestAPOSTThatReachedANodeIsNotSentToAnother(t *testing.T) {
-	t.Parallel()
-	cluster, url := balanced(t)
+func noSecondNode(t *testing.T, cluster *local.Cluster, _ local.Options) {
+	url := cluster.Credentials().Systems[0].BaseURL
+	restarts := func() int {
+		return status(t, cluster, "alpha-node-1").Restarts + status(t, cluster, "alpha-node-2").Restarts
+	}
+	before := restarts()
 	code, text, err := send(t, http.MethodPost, url+"/die", strings.NewReader("{}"))
 	if err != nil || code != http.StatusBadGateway {
 		t.Fatalf("a POST whose node died: %d, %v", code, err)
 	}
 	problem(t, text, "gateway_unknown", "unknown")
-	restarts := func() int {
-		return status(t, cluster, "alpha-node-1").Restarts + status(t, cluster, "alpha-node-2").Restarts
-	}
-	await(t, 5*time.Second, "the dead node was started again", func() bool { return restarts() > 0 })
-	if n := restarts(); n != 1 {
+	await(t, 5*time.Second, "the dead node was started again", func() bool { return restarts() > before })
+	if n := restarts() - before; n != 1 {
 		t.Errorf("%d nodes died of one POST", n)
 	}
 }

@@ -157,7 +157,7 @@ func (c *Cluster) start(ctx, supervision context.Context) error {
 	for i := range c.options.Systems {
 		c.systems = append(c.systems, newSystem(c, i))
 	}
-	if err := c.checkPorts(); err != nil {
+	if err := c.checkPorts(ctx); err != nil {
 		return err
 	}
 	group, starting := errgroup.WithContext(ctx)
@@ -175,7 +175,7 @@ func (c *Cluster) start(ctx, supervision context.Context) error {
 
 // checkPorts fails early and by name, for a server's own complaint about its port
 // is hidden in a log.
-func (c *Cluster) checkPorts() error {
+func (c *Cluster) checkPorts(ctx context.Context) error {
 	taken := func(name string, port int) error {
 		return fmt.Errorf("port %d, for %s, is taken: stop what listens there, or move the cluster, as with --port-base %d",
 			port, name, portBaseExample)
@@ -187,7 +187,7 @@ func (c *Cluster) checkPorts() error {
 			}
 		}
 	}
-	listener, err := net.Listen("tcp", address(c.layout.control))
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address(c.layout.control))
 	if err != nil {
 		return taken("the control address", c.layout.control)
 	}

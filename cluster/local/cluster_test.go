@@ -1,12 +1,10 @@
 package local_test
 
 import (
-	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -17,140 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
-	"go.uber.org/goleak"
-
 	"lockstep/cluster/local"
 )
-
-// programs are built once for all tests of the package.
-var programs struct{ standin, cli string }
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "lockstep-local")
-	if err != nil {
-		panic(err)
-	}
-	programs.standin, programs.cli = filepath.Join(dir, "standin"), filepath.Join(dir, "cli")
-	for program, source := range map[string]string{programs.standin: "./testdata/standin", programs.cli: "./testdata/cli"} {
-		if out, err := exec.Command("go", "build", "-o", program, source).CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", source, err, out)
-			os.Exit(1)
-		}
-	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// options is a small cluster with stand-in nodes, in a directory of its own.
-func options(t *testing.T) local.Options {
-	return local.Options{
-		Dir: t.TempDir(), Systems: []string{"alpha"}, Nodes: 2, Binary: programs.standin, BufferPoolMB: 32,
-		Progress: func(e local.Event) { t.Log(e.At.Format("15:04:05.000"), e.Process, e.Text) },
-	}
-}
-
-func start(t *testing.T, o local.Options) *local.Cluster {
-	t.Helper()
-	cluster, err := local.Start(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Close)
-	return cluster
-}
-
-// await polls until the condition holds.
-func await(t *testing.T, limit time.Duration, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(limit); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not so after %s: %s", limit, what)
-		}
-	}
-}
-
-func status(t *testing.T, c *local.Cluster, name string) local.Status {
-	t.Helper()
-	for _, p := range c.Processes() {
-		if p.Name == name {
-			return p
-		}
-	}
-	t.Fatalf("no process %s", name)
-	return local.Status{}
-}
-
-// get fetches a page on a connection of its own.
-func get(t *testing.T, url string) (int, string, error) {
-	t.Helper()
-	return send(t, http.MethodGet, url, nil)
-}
-
-func send(t *testing.T, method, url string, body io.Reader) (int, string, error) {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, url, body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
-	answer, err := client.Do(request)
-	if err != nil {
-		return 0, "", err
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	return answer.StatusCode, string(text), err
-}
-
-// query reads one value as a string.
-func query(t *testing.T, dsn, statement string) (string, error) {
-	t.Helper()
-	db, err := sql.Open("mysql", dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	var value string
-	err = db.QueryRowContext(t.Context(), statement).Scan(&value)
-	return value, err
-}
-
-func address(t *testing.T, dsn string) string {
-	t.Helper()
-	config, err := mysql.ParseDSN(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return config.Addr
-}
-
-func mustExec(t *testing.T, dsn string, statements ...string) {
-	t.Helper()
-	db, err := sql.Open("mysql", dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	for _, statement := range statements {
-		if _, err := db.ExecContext(t.Context(), statement); err != nil {
-			t.Fatalf("%s: %v", statement, err)
-		}
-	}
-}
-
-func listening(address string) bool {
-	conn, err := net.Dial("tcp", address)
-	if err == nil {
-		_ = conn.Close()
-	}
-	return err == nil
-}
 
 func TestTwoSystemsAnswerThroughTheirBalancersAndEndWithoutRest(t *testing.T) {
 	t.Parallel()
@@ -178,46 +44,6 @@ func TestTwoSystemsAnswerThroughTheirBalancersAndEndWithoutRest(t *testing.T) {
 	left, _ := filepath.Glob(filepath.Join(o.Dir, "run", "*"))
 	if len(left) != 0 {
 		t.Errorf("pid files are left: %v", left)
-	}
-}
-
-func TestCredentialsAreForTheOwnerAloneAndAsTheContractSays(t *testing.T) {
-	t.Parallel()
-	o := options(t)
-	o.Nodes, o.Replicas = 1, 1
-	cluster := start(t, o)
-	path := filepath.Join(o.Dir, "credentials.json")
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Fatalf("mode of credentials.json is %v (%v), want 0600", info.Mode(), err)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var content struct {
-		Systems []map[string]json.RawMessage `json:"systems"`
-	}
-	if err := json.Unmarshal(text, &content); err != nil {
-		t.Fatal(err)
-	}
-	for _, key := range []string{
-		"id", "base_url", "nodes", "operator", "client", "admin_urls", "users",
-		"mysql_source_dsn", "mysql_replica_dsns", "redis_addrs",
-	} {
-		if _, ok := content.Systems[0][key]; !ok {
-			t.Errorf("credentials.json lacks %s", key)
-		}
-	}
-	read, err := local.ReadCredentials(o.Dir)
-	if err != nil || read.ControlToken == "" || read.ControlURL != cluster.Credentials().ControlURL {
-		t.Errorf("read back %+v, %v", read, err)
-	}
-	secrets, _ := filepath.Glob(filepath.Join(o.Dir, "alpha", "*.yaml"))
-	for _, path := range append(secrets, filepath.Join(o.Dir, "secrets.json"), filepath.Join(o.Dir, "alpha", "operator.secret")) {
-		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s is readable for others: %v %v", path, info.Mode(), err)
-		}
 	}
 }
 
@@ -311,98 +137,17 @@ func TestWhatDiesStartsAgainWithin2s(t *testing.T) {
 	})
 }
 
-func TestAProcessKilledDownStaysDownUntilStart(t *testing.T) {
-	t.Parallel()
-	o := options(t)
-	cluster := start(t, o)
-	if err := cluster.Kill("alpha-node-1", true); err != nil {
-		t.Fatal(err)
-	}
-	const longerThanARestart = 700 * time.Millisecond
-	for end := time.Now().Add(longerThanARestart); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if listening(status(t, cluster, "alpha-node-1").Address) {
-			t.Fatal("it listens although it is kept down")
-		}
-	}
-	if s := status(t, cluster, "alpha-node-1"); s.State != local.Down || s.PID != 0 {
-		t.Errorf("its status is %+v", s)
-	}
-	for range 2 { // the second time it runs already
-		if err := cluster.StartProcess(t.Context(), "alpha-node-1"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if s := status(t, cluster, "alpha-node-1"); s.State != local.Running || s.Restarts != 1 {
-		t.Errorf("its status is %+v", s)
-	}
-}
-
-func TestAStoppedProcessIsSilentUntilCont(t *testing.T) {
-	t.Parallel()
-	cluster := start(t, options(t))
-	node := cluster.Credentials().Systems[0].Nodes[0]
-	silent := func() bool {
-		client := http.Client{Timeout: 200 * time.Millisecond, Transport: &http.Transport{DisableKeepAlives: true}}
-		answer, err := client.Get(node)
-		if err == nil {
-			_ = answer.Body.Close()
-		}
-		return err != nil
-	}
-	if err := cluster.Stop("alpha-node-1"); err != nil || !silent() {
-		t.Errorf("a stopped node answers (%v)", err)
-	}
-	if s := status(t, cluster, "alpha-node-1"); s.State != local.Frozen {
-		t.Errorf("its status is %+v", s)
-	}
-	if err := cluster.Continue("alpha-node-1"); err != nil || silent() {
-		t.Errorf("a continued node does not answer (%v)", err)
-	}
-	if err := cluster.Stop("alpha-node-2"); err != nil {
-		t.Fatal(err)
-	}
-	cluster.Close() // must not hang on the frozen one
-}
-
-func TestFlushForgetsLocks(t *testing.T) {
-	t.Parallel()
-	o := options(t)
-	o.ServersOnly = true
-	cluster := start(t, o)
-	redis := func(command string) string {
-		conn, err := net.Dial("tcp", cluster.Credentials().Systems[0].RedisAddrs[1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		fmt.Fprintf(conn, "%s\r\n", command)
-		answer := make([]byte, 64)
-		n, _ := conn.Read(answer)
-		return strings.TrimSpace(string(answer[:n]))
-	}
-	redis("SET a b")
-	if got := redis("DBSIZE"); got != ":1" {
-		t.Fatalf("DBSIZE is %q", got)
-	}
-	if err := cluster.Flush(t.Context(), "alpha-redis-2"); err != nil || redis("DBSIZE") != ":0" {
-		t.Errorf("after a flush DBSIZE is %q (%v)", redis("DBSIZE"), err)
-	}
-	if err := cluster.Flush(t.Context(), "alpha-mysql-source"); err == nil {
-		t.Error("MariaDB was flushed")
-	}
-}
-
 func TestATakenPortIsNamedAndNothingStarts(t *testing.T) {
 	t.Parallel()
 	o := options(t)
-	o.PortBase = 9480
-	taken, err := net.Listen("tcp", "127.0.0.1:9482")
+	o.PortBase = freeBase(t)
+	taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", o.PortBase+2))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
 	_, err = local.Start(t.Context(), o)
-	if err == nil || !strings.HasPrefix(err.Error(), "port 9482, for alpha-node-2, is taken") ||
+	if err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("port %d, for alpha-node-2, is taken", o.PortBase+2)) ||
 		!strings.Contains(err.Error(), "--port-base") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("Start says: %v", err)
 	}
@@ -415,7 +160,7 @@ func TestTwoClustersRunSideBySideByPortBase(t *testing.T) {
 	t.Parallel()
 	for i := range 2 {
 		o := options(t)
-		o.Nodes, o.PortBase = 1, 9580+100*i
+		o.Nodes, o.PortBase = 1, freeBase(t) // the second one, beside the first
 		system := start(t, o).Credentials().Systems[0]
 		if want := fmt.Sprintf("http://127.0.0.1:%d", o.PortBase); system.BaseURL != want {
 			t.Errorf("the balancer is at %s, want %s", system.BaseURL, want)
@@ -426,16 +171,6 @@ func TestTwoClustersRunSideBySideByPortBase(t *testing.T) {
 		if code, _, err := get(t, system.BaseURL); code != http.StatusOK {
 			t.Errorf("cluster %d answers %d, %v", i, code, err)
 		}
-	}
-}
-
-func TestASecondClusterInTheSameDirectoryIsRefused(t *testing.T) {
-	t.Parallel()
-	o := options(t)
-	o.ServersOnly = true
-	start(t, o)
-	if _, err := local.Start(t.Context(), o); !errors.Is(err, local.ErrRunning) {
-		t.Errorf("Start says: %v", err)
 	}
 }
 
@@ -480,10 +215,11 @@ func TestBadOptionsAreRefusedByName(t *testing.T) {
 // A supervisor that is killed leaves its processes running; the next start ends them.
 func TestWhatACrashedSupervisorLeftIsCleared(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir, base := t.TempDir(), freeBase(t)
+	node := fmt.Sprintf("127.0.0.1:%d", base+1)
 	up := func() (string, error) {
 		out, err := exec.Command(programs.cli, "up", "--detach", "--dir", dir, "--systems=1", "--nodes=1",
-			"--replicas=0", "--port-base=9780", "--binary", programs.standin).CombinedOutput()
+			"--replicas=0", fmt.Sprintf("--port-base=%d", base), "--binary", programs.standin).CombinedOutput()
 		return string(out), err
 	}
 	t.Cleanup(func() { _ = exec.Command(programs.cli, "down", "--dir", dir).Run() })
@@ -491,7 +227,7 @@ func TestWhatACrashedSupervisorLeftIsCleared(t *testing.T) {
 		t.Fatalf("up: %v\n%s", err, out)
 	}
 	crash(t, dir)
-	if !listening("127.0.0.1:9781") {
+	if !listening(node) {
 		t.Fatal("the node died with its supervisor, so this test shows nothing")
 	}
 	out, err := up()
@@ -500,9 +236,28 @@ func TestWhatACrashedSupervisorLeftIsCleared(t *testing.T) {
 	}
 	crash(t, dir)
 	down, err := exec.Command(programs.cli, "down", "--dir", dir).CombinedOutput()
-	if err != nil || listening("127.0.0.1:9781") || listening("127.0.0.1:29780") {
+	if err != nil || listening(node) || listening(fmt.Sprintf("127.0.0.1:%d", base+20000)) {
 		t.Errorf("down after a crash left processes: %v\n%s", err, down)
 	}
+}
+
+// freeBase finds a port base under which no cluster runs.
+func freeBase(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		base := 8200 + 10*rand.IntN(160)
+		free := true
+		for _, first := range []int{base, base + 10_000, base + 20_000} {
+			for port := first; port < first+10; port++ {
+				free = free && !listening(fmt.Sprintf("127.0.0.1:%d", port))
+			}
+		}
+		if free {
+			return base
+		}
+	}
+	t.Fatal("no port base is free")
+	return 0
 }
 
 // crash kills the supervisor of a directory.
@@ -523,52 +278,4 @@ func crash(t *testing.T, dir string) {
 	await(t, 5*time.Second, "the supervisor is dead", func() bool {
 		return !listening(strings.TrimPrefix(control.ControlURL, "http://"))
 	})
-}
-
-func TestCtlControlsARunningClusterFromOutside(t *testing.T) {
-	t.Parallel()
-	o := options(t)
-	cluster := start(t, o)
-	ctl := func(args ...string) string {
-		out, err := exec.Command(programs.cli, append(append([]string{"ctl"}, args...), "--dir", o.Dir)...).CombinedOutput()
-		return fmt.Sprint(strings.TrimSpace(string(out)), " ", err)
-	}
-	if out := ctl("ps"); !strings.Contains(out, "alpha-node-2") || !strings.Contains(out, "running") {
-		t.Errorf("ps: %s", out)
-	}
-	before := status(t, cluster, "alpha-node-2").PID
-	for _, step := range []struct {
-		args  []string
-		state local.State
-	}{
-		{[]string{"kill", "--down", "alpha-node-2"}, local.Down},
-		{[]string{"start", "alpha-node-2"}, local.Running},
-		{[]string{"stop", "alpha-node-2"}, local.Frozen},
-		{[]string{"cont", "alpha-node-2"}, local.Running},
-		{[]string{"flush", "alpha-redis-1"}, local.Running},
-	} {
-		if out := ctl(step.args...); !strings.HasSuffix(out, "done <nil>") {
-			t.Errorf("%v: %s", step.args, out)
-		}
-		if now := status(t, cluster, "alpha-node-2").State; now != step.state {
-			t.Errorf("after %v the node is %s", step.args, now)
-		}
-	}
-	if status(t, cluster, "alpha-node-2").PID == before {
-		t.Error("the killed node is still the same process")
-	}
-	if out := ctl("kill", "alpha-node-7"); !strings.Contains(out, "no such process") || !strings.Contains(out, "exit status 1") {
-		t.Errorf("kill of a process that is not there: %s", out)
-	}
-	if code, _, _ := send(t, http.MethodPost, cluster.Credentials().ControlURL+"/shutdown", nil); code != http.StatusUnauthorized {
-		t.Errorf("without the token the control address answers %d", code)
-	}
-	if err := cluster.Credentials().Control().Shutdown(context.Background()); err != nil {
-		t.Error(err)
-	}
-	select {
-	case <-cluster.Asked():
-	default:
-		t.Error("the cluster was not asked to end")
-	}
 }

@@ -80,27 +80,45 @@ func (m *mariadb) install(ctx context.Context) error {
 	if _, err := os.Stat(m.config.DataDir); err == nil {
 		return nil
 	}
-	program, err := process.Find("mariadb-install-db")
-	if err != nil {
-		return err
-	}
 	fresh := m.config.DataDir + ".new"
 	if err := os.RemoveAll(fresh); err != nil {
 		return fmt.Errorf("clear an unfinished data directory: %w", err)
 	}
+	if err := m.fill(ctx, filepath.Base(fresh)); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, m.config.DataDir); err != nil {
+		return fmt.Errorf("make the data directory of MariaDB: %w", err)
+	}
+	return nil
+}
+
+// fill makes the system tables in a data directory, given by its name below ours.
+func (m *mariadb) fill(ctx context.Context, name string) error {
+	program, err := process.Find("mariadb-install-db")
+	if err != nil {
+		return err
+	}
+	// The installing script breaks paths at blanks, so it gets one without.
+	links, err := os.MkdirTemp("", "lockstep")
+	if err != nil {
+		return fmt.Errorf("make a temporary directory: %w", err)
+	}
+	defer os.RemoveAll(links)
+	link := filepath.Join(links, "mariadb")
+	if err := os.Symlink(m.dir, link); err != nil {
+		return fmt.Errorf("make a temporary link: %w", err)
+	}
 	args := []string{
 		"--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve",
 		"--innodb-log-file-size=" + strconv.Itoa(m.config.LogFileMB) + "M",
-		"--datadir=" + fresh, "--tmpdir=" + m.config.TempDir,
+		"--datadir=" + filepath.Join(link, name), "--tmpdir=" + filepath.Join(link, "tmp"),
 	}
 	if os.Getuid() == 0 {
 		args = append(args, "--user=root") // whoever owns it later gets it by take
 	}
 	if out, err := exec.CommandContext(ctx, program, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("make the data directory of MariaDB: %w:\n%s", err, errorLines(out))
-	}
-	if err := os.Rename(fresh, m.config.DataDir); err != nil {
-		return fmt.Errorf("make the data directory of MariaDB: %w", err)
 	}
 	return nil
 }
@@ -140,7 +158,7 @@ func (m *mariadb) accounts() string {
 }
 
 func (m *mariadb) probe(ctx context.Context) error {
-	return m.as(ctx, func(db *sql.DB) error { return db.PingContext(ctx) })
+	return m.asRoot(func(db *sql.DB) error { return db.PingContext(ctx) })
 }
 
 // dsn names one of the accounts, for the lines of a configuration file.
@@ -150,8 +168,8 @@ func (m *mariadb) dsn(account, password, schema string) string {
 
 func (m *mariadb) rootDSN(schema string) string { return m.dsn(accountRoot, m.secrets.Root, schema) }
 
-// as runs work with a short-lived connection of root.
-func (m *mariadb) as(ctx context.Context, work func(*sql.DB) error) error {
+// asRoot runs work with a short-lived connection.
+func (m *mariadb) asRoot(work func(*sql.DB) error) error {
 	config, err := mysql.ParseDSN(m.rootDSN(""))
 	if err != nil {
 		return fmt.Errorf("read DSN: %w", err)
@@ -169,7 +187,7 @@ func (m *mariadb) as(ctx context.Context, work func(*sql.DB) error) error {
 }
 
 func (m *mariadb) exec(ctx context.Context, statements ...string) error {
-	return m.as(ctx, func(db *sql.DB) error {
+	return m.asRoot(func(db *sql.DB) error {
 		for _, statement := range statements {
 			if _, err := db.ExecContext(ctx, statement); err != nil {
 				verb, _, _ := strings.Cut(statement, "'") // what follows may be a password
@@ -194,7 +212,7 @@ func (m *mariadb) replicateFrom(ctx context.Context, source *mariadb) error {
 // acknowledged is nil once n replicas answer for commits. Before that the first
 // commits would wait for the time-out of semi-synchronous replication.
 func (m *mariadb) acknowledged(ctx context.Context, n int) error {
-	return m.as(ctx, func(db *sql.DB) error {
+	return m.asRoot(func(db *sql.DB) error {
 		var name string
 		var clients int
 		row := db.QueryRowContext(ctx, "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_clients'")

@@ -297,13 +297,14 @@ func (m *member) wantUp(ctx context.Context) error {
 // end stops the process for good: supervision first, or it would start again.
 func (m *member) end() {
 	m.mu.Lock()
-	proc, ended := m.proc, m.ended
+	ended := m.ended
 	m.mu.Unlock()
 	if ended != nil {
 		<-ended
 	}
-	if proc = m.current(); proc == nil {
-		return
+	proc := m.current()
+	if proc == nil {
+		return // it was never started
 	}
 	if !proc.Stop(m.stop, m.grace) {
 		m.report(m.name, fmt.Sprintf("did not end within %s and was killed", m.grace))

@@ -94,7 +94,7 @@ func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Ito
 
 // isFree tells whether a port can be listened on now.
 func isFree(port int) bool {
-	listener, err := net.Listen("tcp", address(port))
+	listener, err := net.Listen("tcp", address(port)) //nolint:noctx // does not wait for anybody
 	if err != nil {
 		return false
 	}

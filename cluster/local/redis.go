@@ -46,7 +46,7 @@ func redisCommand(ctx context.Context, address, command, want string) error {
 		return fmt.Errorf("read the answer of Redis to %s: %w", command, err)
 	}
 	if answer := strings.TrimSpace(line); answer != want {
-		return fmt.Errorf("Redis answered %s with %q", command, answer)
+		return fmt.Errorf("unexpected answer of Redis to %s: %q", command, answer)
 	}
 	return nil
 }

@@ -117,7 +117,9 @@ func (u *UpCommand) detach(ctx context.Context, out io.Writer) error {
 			fmt.Fprintf(out, "ready in %.1f s; 'lockstep down' stops it\n", time.Since(began).Seconds())
 			return supervisor.Process.Release()
 		case reportFailed:
-			return errors.Join(scanRest(lines), supervisor.Wait())
+			failure := scanRest(lines)
+			_ = supervisor.Wait() // it has told more than its exit status does
+			return failure
 		default:
 			fmt.Fprintln(out, lines.Text())
 		}
@@ -153,7 +155,8 @@ func (u *UpCommand) spawn() (*exec.Cmd, *os.File, error) {
 	}
 	defer theirs.Close()
 	const firstExtraFD = 3
-	supervisor := exec.Command(self, "up", fmt.Sprintf("--systems=%d", u.Systems), fmt.Sprintf("--nodes=%d", u.Nodes),
+	supervisor := exec.Command(self, "up", //nolint:noctx // it outlives this command
+		fmt.Sprintf("--systems=%d", u.Systems), fmt.Sprintf("--nodes=%d", u.Nodes),
 		fmt.Sprintf("--replicas=%d", u.Replicas), fmt.Sprintf("--port-base=%d", u.PortBase),
 		"--dir="+u.Dir, fmt.Sprintf("--report-fd=%d", firstExtraFD))
 	if u.Binary != "" {

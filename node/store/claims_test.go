@@ -90,7 +90,7 @@ func TestLongKeysStayDistinct(t *testing.T) {
 func TestClaimsAreTakenInOneOrder(t *testing.T) {
 	t.Parallel()
 	s := storetest.Open(t)
-	const rounds, width, keys = 15, 4, 200
+	const rounds, width, keys = 10, 4, 200
 	for round := range rounds {
 		var group errgroup.Group
 		for worker := range width {

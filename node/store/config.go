@@ -71,22 +71,29 @@ func (c *Config) Validate() error {
 	case c.Source == "":
 		return errors.New("the source's DSN is missing: set mysql.source")
 	case c.Logger == nil || c.Clock == nil:
-		return errors.New("Logger and Clock are required: start from store.Default()")
+		return errors.New("a logger and a clock are required: start from store.Default()")
 	case c.SourceConnsMax < 1 || c.ReplicaConnsMax < 1:
 		return errors.New("SourceConnsMax and ReplicaConnsMax must be at least 1")
+	}
+	return c.validateDurations()
+}
+
+func (c *Config) validateDurations() error {
+	least := min(c.DialMax, c.WriteMax, c.CheckEvery, c.TokenWaitMax, c.ClockSkewMax, c.LeaseEvery)
+	switch {
+	case least <= 0:
+		return errors.New("DialMax, WriteMax, CheckEvery, TokenWaitMax, ClockSkewMax and LeaseEvery must be more than zero")
 	case !wholeSeconds(c.LockWaitMax) || !wholeSeconds(c.IdleTransactionMax) || !wholeSeconds(c.LeaseFor):
 		return errors.New("LockWaitMax, IdleTransactionMax and LeaseFor must be whole seconds, at least one")
 	case c.LockWaitMax >= c.StatementMax:
 		return fmt.Errorf("LockWaitMax %s must be less than StatementMax %s", c.LockWaitMax, c.StatementMax)
 	case c.StatementMax >= c.ReadMax:
 		return fmt.Errorf("StatementMax %s must be less than ReadMax %s", c.StatementMax, c.ReadMax)
-	case c.DialMax <= 0 || c.WriteMax <= 0 || c.CheckEvery <= 0 || c.TokenWaitMax <= 0 || c.ClockSkewMax <= 0:
-		return errors.New("DialMax, WriteMax, CheckEvery, TokenWaitMax and ClockSkewMax must be more than zero")
 	case c.LagMax < 2*c.CheckEvery:
 		return fmt.Errorf("LagMax %s must be at least twice CheckEvery %s", c.LagMax, c.CheckEvery)
 	case c.ReplicaReadMax <= c.TokenWaitMax:
 		return fmt.Errorf("ReplicaReadMax %s must be more than TokenWaitMax %s", c.ReplicaReadMax, c.TokenWaitMax)
-	case c.LeaseEvery <= 0 || c.LeaseFor < 3*c.LeaseEvery:
+	case c.LeaseFor < 3*c.LeaseEvery:
 		return fmt.Errorf("LeaseFor %s must be at least three times LeaseEvery %s", c.LeaseFor, c.LeaseEvery)
 	}
 	return nil

@@ -63,7 +63,8 @@ func (q *Queries) Transfer(ctx context.Context, id ledger.TransferID) (ledger.Tr
 	return only(found, err, "read transfer")
 }
 
-// TransferFilter chooses transfers. Zero fields choose all.
+// TransferFilter chooses transfers. Zero fields choose all; with Account and Owner, a transfer must fit both, so that
+// nobody sees what others do on an account that is not theirs.
 type TransferFilter struct {
 	Account                ledger.AccountID // payer or payee
 	Owner                  string           // of payer or payee
@@ -116,6 +117,9 @@ func (q *Queries) transfersOf(ctx context.Context, filter TransferFilter, accoun
 		for _, side := range []string{"payer", "payee"} {
 			where := filter.conditions()
 			where.and(side+"_id = ?", account)
+			if filter.Account != 0 {
+				where.party(filter.Owner)
+			}
 			branches = append(branches, "(SELECT "+transferColumns+" FROM transfers FORCE INDEX (transfers_"+side+")"+
 				where.text()+" ORDER BY id DESC LIMIT ?)")
 			args = append(append(args, where.args...), page(filter.Limit))
@@ -128,12 +132,17 @@ func (q *Queries) transfersOf(ctx context.Context, filter TransferFilter, accoun
 // newestTransfers walks the transfers from the newest, keeping those of the owner's accounts; "" keeps all.
 func (q *Queries) newestTransfers(ctx context.Context, filter TransferFilter, owner string) ([]ledger.Transfer, error) {
 	where := filter.conditions()
-	if owner != "" {
-		const owned = "EXISTS (SELECT 1 FROM accounts WHERE accounts.id = %s_id AND owner = ?)"
-		where.and("("+fmt.Sprintf(owned, "payer")+" OR "+fmt.Sprintf(owned, "payee")+")", owner, owner)
-	}
+	where.party(owner)
 	return collect(ctx, q.conn, scanTransfer, "SELECT "+transferColumns+" FROM transfers FORCE INDEX (PRIMARY)"+
 		where.text()+" ORDER BY id DESC LIMIT ?", append(where.args, page(filter.Limit))...)
+}
+
+// party keeps what the owner pays or is paid; "" keeps all.
+func (c *conditions) party(owner string) {
+	if owner != "" {
+		const owned = "EXISTS (SELECT 1 FROM accounts WHERE accounts.id = %s_id AND owner = ?)"
+		c.and("("+fmt.Sprintf(owned, "payer")+" OR "+fmt.Sprintf(owned, "payee")+")", owner, owner)
+	}
 }
 
 // conditions are those that do not depend on accounts.

@@ -132,9 +132,10 @@ func (s *Store) lookAtSource(ctx context.Context) {
 	state := SourceState{Address: s.address}
 	at := s.config.Clock()
 	position, err := s.askSource(ctx, &state)
-	if err != nil {
+	switch {
+	case err != nil:
 		state.Problem = err.Error()
-	} else {
+	case position != "": // without a binary log there is nothing to compare replicas with
 		s.samples.add(sample{at, position}, s.config.LagMax)
 	}
 	s.health.set(state)

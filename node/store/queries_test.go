@@ -26,7 +26,7 @@ func fromSource[T any](tb testing.TB, s *store.Store, query func(context.Context
 	return found
 }
 
-func entriesPage(s *store.Store, filter store.EntryFilter) func(context.Context, *store.Queries) ([]store.EntryRow, error) {
+func entriesPage(filter store.EntryFilter) func(context.Context, *store.Queries) ([]store.EntryRow, error) {
 	return func(ctx context.Context, q *store.Queries) ([]store.EntryRow, error) { return q.Entries(ctx, filter) }
 }
 
@@ -114,7 +114,7 @@ func TestPagesOfAStatementMissAndRepeatNothing(t *testing.T) {
 		filter := store.EntryFilter{Account: account.ID, Limit: 7}
 		var found []store.EntryRow
 		for {
-			page := fromSource(t, b.Store, entriesPage(b.Store, filter))
+			page := fromSource(t, b.Store, entriesPage(filter))
 			found = append(found, page...)
 			if len(page) < filter.Limit {
 				break
@@ -161,14 +161,14 @@ func TestStatementsAreFiltered(t *testing.T) {
 			filter.Limit = 10
 		}
 		var found []ledger.TransferID
-		for _, entry := range fromSource(t, b.Store, entriesPage(b.Store, filter)) {
+		for _, entry := range fromSource(t, b.Store, entriesPage(filter)) {
 			found = append(found, entry.Transfer)
 		}
 		if !slices.Equal(found, wanted.transfers) {
 			t.Errorf("filter %s found %v, wanted %v", wanted.name, found, wanted.transfers)
 		}
 	}
-	lines := fromSource(t, b.Store, entriesPage(b.Store, store.EntryFilter{Account: account.ID, Limit: 10}))
+	lines := fromSource(t, b.Store, entriesPage(store.EntryFilter{Account: account.ID, Limit: 10}))
 	if last := lines[2]; last.Description != "월급" || last.Reference != "r1" || last.BalanceAfter != 1000 || last.Counterparty != ledger.Cash {
 		t.Errorf("the first line is %+v", last)
 	}
@@ -195,6 +195,7 @@ func TestTransfersAreFoundByEitherSide(t *testing.T) {
 		{"payee", store.TransferFilter{Owner: "client:b"}, []ledger.TransferID{foreign.ID, out.ID}},
 		{"nobody", store.TransferFilter{Owner: "client:z"}, nil},
 		{"account", store.TransferFilter{Account: mineToo.ID}, []ledger.TransferID{within.ID}},
+		{"another's account", store.TransferFilter{Account: mine.ID, Owner: "client:b"}, []ledger.TransferID{out.ID}},
 		{"reference", store.TransferFilter{Owner: "client:b", Reference: "r"}, []ledger.TransferID{foreign.ID}},
 		{"kind", store.TransferFilter{Kind: ledger.Payment}, []ledger.TransferID{out.ID, within.ID}},
 		{"state", store.TransferFilter{State: ledger.Pending}, nil},
@@ -237,10 +238,18 @@ func TestOwnersOfManyAccountsSeeTheSameTransfers(t *testing.T) {
 		b.deposit(t, stranger, 5)
 		wanted = append([]ledger.TransferID{transfer.ID}, wanted...)
 	}
-	first := transferIDs(t, b.Store, store.TransferFilter{Owner: "client:a", Limit: 30})
-	rest := transferIDs(t, b.Store, store.TransferFilter{Owner: "client:a", Limit: 30, Before: first[len(first)-1]})
-	if found := append(first, rest...); !slices.Equal(found, wanted) {
-		t.Errorf("found %d transfers, wanted %d: %v", len(found), len(wanted), found)
+	filter := store.TransferFilter{Owner: "client:a", Limit: 30}
+	var found []ledger.TransferID
+	for {
+		page := transferIDs(t, b.Store, filter)
+		found = append(found, page...)
+		if len(page) < filter.Limit {
+			break
+		}
+		filter.Before = page[len(page)-1]
+	}
+	if !slices.Equal(found, wanted) {
+		t.Errorf("the pages hold %d transfers, wanted %d: %v", len(found), len(wanted), found)
 	}
 }
 

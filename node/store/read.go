@@ -36,7 +36,7 @@ func (s *Store) Read(ctx context.Context, want Consistency, fn func(context.Cont
 			return FromReplica, err
 		}
 	}
-	err := s.readOn(ctx, s.source, "", fn)
+	err := s.readOn(ctx, s.source, fn)
 	if err != nil && ClassOf(err) == ClassServer && !isRefusal(err) {
 		err = fmt.Errorf("%w: read: %w", unavailable(), err)
 	}
@@ -66,7 +66,7 @@ func (s *Store) readReplicas(ctx context.Context, gtid string, fn func(context.C
 		if !replica.serving.Load() {
 			continue
 		}
-		err := s.readOn(ctx, replica.db, gtid, fn)
+		err := s.readOn(ctx, replica.db, replica.fresh(gtid, fn))
 		if err == nil || isRefusal(err) || ClassOf(err) != ClassServer {
 			return err
 		}
@@ -75,21 +75,34 @@ func (s *Store) readReplicas(ctx context.Context, gtid string, fn func(context.C
 	return errNotFresh
 }
 
-// readOn runs fn on one connection, once its server has reached the position; "" is any.
-func (s *Store) readOn(ctx context.Context, db *sql.DB, position string, fn func(context.Context, *Queries) error) error {
+// readOn runs fn on one connection.
+func (s *Store) readOn(ctx context.Context, db *sql.DB, fn func(context.Context, *Queries) error) error {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer conn.Close()
-	if position != "" {
-		reached, err := s.dialect.reached(ctx, conn, position, s.config.TokenWaitMax)
+	return fn(ctx, &Queries{conn: conn, system: s.config.System})
+}
+
+// fresh runs fn when the replica has reached the position; "" is any. A replica that is known to lag is asked, but not
+// waited for: under load the waits would use up its connections.
+func (r *replica) fresh(position string, fn func(context.Context, *Queries) error) func(context.Context, *Queries) error {
+	if position == "" {
+		return fn
+	}
+	wait := r.store.config.TokenWaitMax
+	if r.lagging.Load() {
+		wait = 0
+	}
+	return func(ctx context.Context, q *Queries) error {
+		reached, err := r.store.dialect.reached(ctx, q.conn, position, wait)
 		if err != nil {
 			return err
 		}
 		if !reached {
 			return errNotFresh
 		}
+		return fn(ctx, q)
 	}
-	return fn(ctx, &Queries{conn: conn, system: s.config.System})
 }

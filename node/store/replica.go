@@ -16,6 +16,7 @@ type replica struct {
 	store   *Store
 	db      *sql.DB
 	serving atomic.Bool
+	lagging atomic.Bool // it did not reach the newest sample in good time: waiting for it is in vain
 
 	mu       sync.Mutex
 	state    ReplicaState
@@ -117,11 +118,12 @@ func (r *replica) judge(newest time.Time, threads threads) {
 	case r.syncedAt.IsZero():
 		state.Problem = "how far it is behind is not known: its replication is stopped"
 	default:
-		state.Behind = newest.Sub(r.syncedAt)
+		state.Behind = max(0, newest.Sub(r.syncedAt))
 		if state.Behind > lagMax {
 			state.Problem = fmt.Sprintf("it is %s behind, more than %s", state.Behind.Round(time.Second), lagMax)
 		}
 	}
+	r.lagging.Store(state.Behind > 0)
 	r.serving.Store(state.Problem == "")
 	r.state = state
 }

@@ -141,9 +141,9 @@ func TestAConnectionComesBackOnlyRolledBack(t *testing.T) {
 	config := storetest.Config(t)
 	config.SourceConnsMax = 1
 	s := storetest.OpenWith(t, config)
-	for range 5 {
+	for node := range 5 {
 		tx := begin(t, s)
-		exec(t, tx, insertLane, 1)
+		exec(t, tx, insertLane, node)
 		if _, err := tx.Exec(testContext(t), "no SQL"); err == nil {
 			t.Fatal("nonsense was accepted")
 		}

@@ -13,6 +13,7 @@ package servers
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -138,7 +139,7 @@ func (p Place) ensure(tb testing.TB) (*Servers, error) {
 		}
 	}
 	tb.Log("starting the test servers under .lockstep/test")
-	if err := p.startKeeper(); err != nil {
+	if err := p.startKeeper(tb.Context()); err != nil {
 		return nil, err
 	}
 	return p.read()
@@ -166,7 +167,7 @@ func (p Place) read() (*Servers, error) {
 }
 
 // startKeeper runs a keeper that outlives us and waits for its word.
-func (p Place) startKeeper() error {
+func (p Place) startKeeper(ctx context.Context) error {
 	if _, err := process.Reap(p.PID(), stopGrace); err != nil { // one that lost its state file
 		return err
 	}
@@ -174,7 +175,7 @@ func (p Place) startKeeper() error {
 		return fmt.Errorf("forget the servers of a keeper that was killed: %w", err)
 	}
 	program := filepath.Join(string(p), "keeper")
-	build := exec.Command("go", "build", "-o", program, "lockstep/cluster/local/servers/keeper")
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, "lockstep/cluster/local/servers/keeper")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build their keeper: %w: %s", err, out)
 	}
@@ -183,7 +184,7 @@ func (p Place) startKeeper() error {
 		return fmt.Errorf("open the keeper's log: %w", err)
 	}
 	defer log.Close()
-	keeper := exec.Command(program, "run", string(p))
+	keeper := exec.Command(program, "run", string(p)) //nolint:noctx // it outlives the test
 	keeper.Stderr = log
 	keeper.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	said, err := keeper.StdoutPipe()

@@ -198,8 +198,8 @@ func TestServersInUseStayAndStopEndsThem(t *testing.T) {
 		}
 		_ = conn.Close()
 	}
-	ended := make(chan error)
-	go func() { ended <- cmd.Wait() }() // or it stays as a zombie, which is ours to reap
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = cmd.Wait() }() // or it stays as a zombie, which is ours to reap
 	if found, err := place.Stop(); !found || err != nil {
 		t.Errorf("Stop: %v, %v", found, err)
 	}

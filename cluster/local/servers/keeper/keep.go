@@ -33,7 +33,7 @@ func keep(place servers.Place, idle time.Duration, out io.Writer) error {
 	if err := process.WritePIDFile(place.PID(), os.Getpid()); err != nil {
 		return err
 	}
-	defer os.Remove(place.PID())
+	defer func() { _ = os.Remove(place.PID()) }() // the next start does, if this fails
 	cluster, err := local.Start(ctx, local.Options{
 		Dir: place.Cluster(), Systems: []string{system}, Replicas: 1,
 		ServersOnly: true, Schemas: servers.Schemas, BufferPoolMB: 128,

@@ -1,0 +1,39 @@
+// Package local runs a whole cluster on one machine, as child processes: payment
+// systems with their MariaDB source and replicas, three Redis servers, nodes and a
+// balancer each. It is behind `lockstep up`, `down` and `ctl`, and tests that kill
+// and freeze servers use it by its Go interface.
+//
+// # Flow
+//
+// Start claims the directory by a lock file, ends what a crashed supervisor left
+// (package process tells by pid file and start time), finds or makes the secrets,
+// and fixes the ports. Each process is a member, which knows its program, how to
+// prepare its first start, and how to tell that it is ready. The systems start at
+// the same time, each in tiers:
+//
+//	MariaDB source and replicas, Redis     all at once
+//	replication                            when source and replicas answer
+//	schema and clients                     by `lockstep migrate` and `clients add`
+//	nodes                                  all at once
+//	balancer                               ready when it reaches a node
+//
+// From then on a member that dies is started again after a pause that grows to
+// 1.5 s, unless it is kept down. Close stops the tiers in reverse order; nodes drain,
+// databases end in order.
+//
+// # The directory
+//
+//	credentials.json    all that clients need (0600)
+//	secrets.json        what stays the same over restarts (0600)
+//	lock                locked while a supervisor runs
+//	supervisor.pid      that supervisor
+//	run/NAME.pid        each process
+//	logs/NAME.log       what each process says; supervisor.log with --detach
+//	SYSTEM/...          configurations and data
+//
+// # What it does not do
+//
+// It does not promote a replica, and it guards nothing against other users of the
+// machine beyond file modes, loopback addresses and passwords: it is for
+// development, tests and demonstrations.
+package local

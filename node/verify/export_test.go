@@ -1,0 +1,13 @@
+package verify
+
+// Inspect checks the books as a test's own transaction sees them.
+var Inspect = inspect
+
+// Queries are those of all invariants, by name.
+func Queries() map[string]string {
+	queries := map[string]string{}
+	for _, rule := range invariants() {
+		queries[rule.name] = rule.query
+	}
+	return queries
+}
