@@ -28,9 +28,7 @@ type contract struct {
 // of reads the file that a site serves.
 func (c *contract) of(s *site) (*openapi3.T, error) {
 	c.once.Do(func() {
-		for _, text := range []string{"text/html", "application/yaml"} { // of which the file says that they are strings
-			openapi3filter.RegisterBodyDecoder(text, openapi3filter.FileBodyDecoder)
-		}
+		openapi3filter.RegisterBodyDecoder("text/html", openapi3filter.FileBodyDecoder) // pages are strings
 		var request *http.Request
 		if request, c.err = http.NewRequest(http.MethodGet, s.balancer+"/openapi.yaml", http.NoBody); c.err != nil {
 			return

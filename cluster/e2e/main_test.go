@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"lockstep/cluster/local"
+	"lockstep/cluster/local/process"
 	"lockstep/cluster/local/servers"
 )
 
@@ -24,23 +25,22 @@ const startMax = 90 * time.Second
 // program is the lockstep program that nodes run, with the race detector and fault points.
 var program string
 
-// house is where the clusters of these tests live, and the one that they share.
+// house is where the clusters of this run live, and the one that its tests share.
 var house struct {
-	dir   string
-	once  sync.Once
-	site  *site
-	err   error
-	began time.Time
+	dir  string
+	once sync.Once
+	site *site
+	err  error
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	house.began = time.Now()
-	dir, err := os.MkdirTemp("", "lockstep-e2e-")
+	began := time.Now()
+	lock, err := moveIn()
 	if err == nil {
-		house.dir = dir
-		program, err = build(dir)
+		defer lock.Close()
+		program, err = build()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -52,36 +52,79 @@ func run(m *testing.M) int {
 	if house.site != nil {
 		status = max(status, house.site.end())
 	}
-	if house.site != nil || status != 0 {
-		fmt.Printf("e2e: node built in %.1f s, tested in %.1f s, stopped in %.1f s\n",
-			built.Sub(house.began).Seconds(), tested.Sub(built).Seconds(), time.Since(tested).Seconds())
-	}
+	fmt.Printf("e2e: node built in %.1f s, tested in %.1f s, stopped in %.1f s\n",
+		built.Sub(began).Seconds(), tested.Sub(built).Seconds(), time.Since(tested).Seconds())
 	if err := goleak.Find(); err != nil && status == 0 {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		status = 1
 	}
-	clear(status)
+	moveOut(status)
 	return status
 }
 
-// clear removes what the tests wrote; of a run that failed the logs of all processes stay.
-func clear(status int) {
+const housesMax = 8 // runs at a time in one checkout
+
+// moveIn takes a place that no other run uses, below the checkout's place for tests, and ends what a run that was cut
+// short has left there.
+func moveIn() (lock *os.File, err error) {
+	place, err := servers.Here()
+	if err != nil {
+		return nil, err
+	}
+	for n := range housesMax {
+		house.dir = filepath.Join(string(place), fmt.Sprintf("e2e-%d", n+1))
+		if err := os.MkdirAll(house.dir, 0o755); err != nil {
+			return nil, fmt.Errorf("make a place for clusters: %w", err)
+		}
+		if lock, err = process.Lock(filepath.Join(house.dir, "lock")); !errors.Is(err, process.ErrLocked) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("take a place for clusters: %w", err)
+	}
+	left, err := filepath.Glob(filepath.Join(house.dir, "*", "run", "*.pid"))
+	for _, file := range left {
+		if _, reapErr := process.Reap(file, time.Second); reapErr != nil {
+			err = errors.Join(err, reapErr)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("end what an earlier run left: %w", err), lock.Close())
+	}
+	empty("lock")
+	return lock, nil
+}
+
+// moveOut removes what the tests wrote; of a run that failed the logs of all processes stay until the next one.
+func moveOut(status int) {
 	if status == 0 {
-		_ = os.RemoveAll(house.dir)
+		empty("lock")
 		return
 	}
+	empty("lock", "logs")
 	fmt.Fprintln(os.Stderr, "e2e: the logs of all processes are kept in", house.dir)
-	_ = filepath.WalkDir(house.dir, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() && filepath.Ext(path) != ".log" {
-			_ = os.Remove(path)
+}
+
+// empty removes what is in the house and in the clusters' directories there, but for what has one of these names.
+func empty(kept ...string) {
+	for _, pattern := range []string{"*", "*/*"} {
+		found, _ := filepath.Glob(filepath.Join(house.dir, pattern)) // the pattern is well-formed
+		for _, path := range found {
+			holds := func(name string) bool {
+				_, err := os.Stat(filepath.Join(path, name))
+				return err == nil
+			}
+			if !slices.Contains(kept, filepath.Base(path)) && !slices.ContainsFunc(kept[1:], holds) {
+				_ = os.RemoveAll(path)
+			}
 		}
-		return nil
-	})
+	}
 }
 
 // build compiles the program. It stays in the checkout's place for tests, where a later run finds it up to date, unless
 // LOCKSTEP_OVERLAY names an overlay that replaces sources, as `make mutants` does.
-func build(dir string) (string, error) {
+func build() (string, error) {
 	place, err := servers.Here()
 	if err != nil {
 		return "", err
@@ -89,7 +132,7 @@ func build(dir string) (string, error) {
 	path := filepath.Join(string(place), "bin", "lockstep-race")
 	args := []string{"build", "-race", "-tags", "faults"}
 	if overlay := os.Getenv("LOCKSTEP_OVERLAY"); overlay != "" {
-		path = filepath.Join(dir, "lockstep-race")
+		path = filepath.Join(house.dir, "lockstep-race")
 		args = append(args, "-overlay", overlay)
 	}
 	cmd := exec.Command("go", append(args, "-o", path, "lockstep")...)

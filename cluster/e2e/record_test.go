@@ -87,6 +87,7 @@ func (r *record) note(tb testing.TB, reference, from, to, amount string, got ans
 		} else if twice {
 			return
 		}
+		delete(r.refused, reference) // of an earlier try, which was early
 		r.posted[reference] = told{id: got.field("id"), from: from, to: to, amount: amount}
 		r.move(from, -minor(tb, amount))
 		r.move(to, minor(tb, amount))

@@ -87,7 +87,7 @@ func (a answer) field(path ...string) string {
 	return fmt.Sprint(value)
 }
 
-func (a answer) String() string { return fmt.Sprintf("%d %s %v", a.status, a.body, a.err) }
+func (a answer) String() string { return fmt.Sprintf("%d %.600s %v", a.status, a.body, a.err) }
 
 // expect requires a status and, of a problem, the code.
 func (a answer) expect(tb testing.TB, status int, code string) answer {
@@ -261,6 +261,24 @@ func (s *site) journal(tb testing.TB, query string, args ...any) (count int64) {
 		tb.Fatalf("ask the journal: %v", err)
 	}
 	return count
+}
+
+// metric reads a counter of a node from its admin address; all label values together.
+func (c caller) metric(name string) (sum int64) {
+	c.Helper()
+	got := c.get("/metrics").expect(c, http.StatusOK, "")
+	for line := range strings.Lines(string(got.body)) {
+		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if series, _, _ = strings.Cut(series, "{"); series != name {
+			continue
+		}
+		number, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			c.Fatalf("read metric %s: %v", line, err)
+		}
+		sum += int64(number)
+	}
+	return sum
 }
 
 // verify requires that the books have no breach.

@@ -86,8 +86,9 @@ func onlyOne(t *testing.T, _ *local.Cluster, o local.Options) {
 }
 
 func keptDown(t *testing.T, cluster *local.Cluster, _ local.Options) {
-	before := status(t, cluster, "alpha-node-1")
-	if err := cluster.Kill("alpha-node-1", true); err != nil {
+	const name = "alpha-redis-3" // which has not died before, so it would be back soon
+	before := status(t, cluster, name)
+	if err := cluster.Kill(name, true); err != nil {
 		t.Fatal(err)
 	}
 	const longerThanARestart = 700 * time.Millisecond
@@ -96,15 +97,15 @@ func keptDown(t *testing.T, cluster *local.Cluster, _ local.Options) {
 			t.Fatal("it listens although it is kept down")
 		}
 	}
-	if s := status(t, cluster, "alpha-node-1"); s.State != local.Down || s.PID != 0 {
+	if s := status(t, cluster, name); s.State != local.Down || s.PID != 0 {
 		t.Errorf("its status is %+v", s)
 	}
 	for range 2 { // the second time it runs already
-		if err := cluster.StartProcess(t.Context(), "alpha-node-1"); err != nil {
+		if err := cluster.StartProcess(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if s := status(t, cluster, "alpha-node-1"); s.State != local.Running || s.Restarts != before.Restarts+1 {
+	if s := status(t, cluster, name); s.State != local.Running || s.Restarts != before.Restarts+1 {
 		t.Errorf("its status is %+v", s)
 	}
 }

@@ -1,7 +1,6 @@
 package posting_test
 
 import (
-	"database/sql"
 	"errors"
 	"testing"
 	"time"
@@ -13,18 +12,21 @@ import (
 
 var errLost = errors.New("the connection is lost")
 
-// kill ends the connections that have a transaction open on the test's database, as the server itself would.
-func (w *world) kill() {
-	w.Helper()
+// kill ends the connections to the test's database, as the server itself would.
+func (w *world) kill() error {
 	rows, err := w.admin.QueryContext(w.context(), "SELECT ID FROM information_schema.PROCESSLIST WHERE DB = ? AND ID <> CONNECTION_ID()", w.database.Name)
-	must(w, err)
+	if err != nil {
+		return err
+	}
 	defer rows.Close()
 	for rows.Next() {
 		var id int64
-		must(w, rows.Scan(&id))
+		if err := rows.Scan(&id); err != nil {
+			return err
+		}
 		_, _ = w.admin.ExecContext(w.context(), "KILL ?", id) // it may have ended
 	}
-	must(w, rows.Err())
+	return rows.Err()
 }
 
 // agree requires that each answer of a deposit says what the journal says, and that money moved once for each success.
@@ -57,8 +59,10 @@ func TestALostCommitIsAnsweredTruly(t *testing.T) {
 	}{
 		"the answer is lost":             {lose: func(_ *world, n *node) { n.faults.once("after_commit", func() error { return errLost }) }},
 		"nothing was sent":               {lose: func(_ *world, n *node) { n.faults.once("before_commit", func() error { return errLost }) }},
-		"the server ends the connection": {lose: func(w *world, n *node) { n.faults.once("before_commit", func() error { w.kill(); return nil }) }},
-		"the connection ends after it":   {lose: func(w *world, n *node) { n.faults.once("after_commit", func() error { w.kill(); return errLost }) }},
+		"the server ends the connection": {lose: func(w *world, n *node) { n.faults.once("before_commit", w.kill) }},
+		"the connection ends after it": {lose: func(w *world, n *node) {
+			n.faults.once("after_commit", func() error { return errors.Join(w.kill(), errLost) })
+		}},
 		"the network loses the answer":   {proxy: losesAnswer},
 		"the network loses the question": {proxy: losesQuestion},
 		"the network delivers it late":   {proxy: comesLate},
@@ -116,15 +120,14 @@ func TestALostBatchClaimsNothingThatAnotherNodeDid(t *testing.T) {
 	n, other := w.open(), w.open()
 	account := n.funded(100)
 	other.funded(1)
-	var byOther result
 	open := n.plugged()
 	answers := n.queue(fresh(deposit(account, 10)), asked(deposit(account, 10), "shared"), fresh(deposit(account, 10)))
-	n.faults.once("before_commit", func() error {
-		w.kill() // the claims are free again, and the node does not know yet
-		byOther = other.submit(asked(deposit(account, 10), "shared"))
-		return nil
-	})
+	reached, resume := n.pause("before_commit")
 	open()
+	w.await(reached, "COMMIT")
+	must(t, w.kill()) // the claims are free again, and the node does not know yet
+	byOther := other.submit(asked(deposit(account, 10), "shared"))
+	resume(nil)
 	results := receive(answers)
 	for i, r := range results {
 		if !r.ok() || r.Replayed != (i == 1) {
@@ -189,15 +192,15 @@ func TestALostCommitOfALostNodeStaysUnknown(t *testing.T) {
 	w := newWorld(t)
 	old := w.open()
 	account := old.funded(100)
-	var heir *node
-	old.faults.once("before_commit", func() error {
-		w.kill()
-		w.endLease(old)
-		heir = w.open()
-		return sql.ErrConnDone
-	})
+	reached, resume := old.pause("before_commit")
 	key := newID()
-	if r := old.submit(asked(deposit(account, 10), key)); r.code() != ledger.OutcomeUnknown {
+	first := old.start(asked(deposit(account, 10), key))
+	w.await(reached, "COMMIT")
+	must(t, w.kill())
+	w.endLease(old)
+	heir := w.open()
+	resume(nil)
+	if r := <-first; r.code() != ledger.OutcomeUnknown {
 		t.Errorf("a lost COMMIT of a lost node was answered %q", r.code())
 	}
 	w.await(old.engine.Lost(), "the first node notices")

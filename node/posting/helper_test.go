@@ -298,19 +298,26 @@ func (n *node) combine(commands ...posting.Command) []result {
 // plugged keeps the node's lane busy just before a COMMIT until open is called.
 func (n *node) plugged() (open func()) {
 	n.Helper()
-	reached, gate := make(chan struct{}), make(chan struct{})
-	n.faults.once("before_commit", func() error { close(reached); <-gate; return nil })
+	reached, resume := n.pause("before_commit")
 	label := "plug"
 	amend := ledger.Amend{Actor: ledger.Actor{Operator: true}, Number: n.plug, Label: &label}
 	done := make(chan result, 1)
 	go func() { done <- n.submit(posting.Command{Operation: amend}) }()
 	n.await(reached, "the lane is busy")
 	return func() {
-		close(gate)
+		resume(nil)
 		if r := <-done; r.err != nil {
 			n.Errorf("plug: %v", r.err)
 		}
 	}
+}
+
+// pause stops the lane the next time that it reaches the point, until resume is called; the point then fails with what
+// resume is given.
+func (n *node) pause(point string) (reached <-chan struct{}, resume func(error)) {
+	arrived, gate := make(chan struct{}), make(chan error)
+	n.faults.once(point, func() error { close(arrived); return <-gate })
+	return arrived, func(err error) { gate <- err }
 }
 
 // queue asks one after the other and waits until each is in the queue, while the lane is plugged.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -117,14 +118,15 @@ func (c *Command) sources() ([]string, error) {
 	if err := json.Unmarshal(content, &credentials); err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	var sources []string
+	var sources, ids []string
 	for _, system := range credentials.Systems {
+		ids = append(ids, system.ID)
 		if c.System == "" || c.System == system.ID {
 			sources = append(sources, system.DSN)
 		}
 	}
 	if len(sources) == 0 {
-		return nil, fmt.Errorf("%s knows no system %q", path, c.System)
+		return nil, fmt.Errorf("%s knows no system %q, only %s", path, c.System, strings.Join(ids, ", "))
 	}
 	return sources, nil
 }
