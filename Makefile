@@ -38,4 +38,5 @@ lint: ## gofumpt and golangci-lint; compiles them once
 	@bash deploy/lint.sh
 
 clean: ## remove what was built, and the test servers; the cluster's data stays
+	-@$(GO) run ./cluster/local/servers/keeper stop
 	@rm -rf bin .lockstep/test .lockstep/bin

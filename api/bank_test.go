@@ -3,6 +3,7 @@ package api_test
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math/big"
 	"slices"
 	"strings"
@@ -115,7 +116,11 @@ func (b *bank) apply(operation ledger.Operation) (ledger.Result, *ledger.Error) 
 	book := ledger.NewBook("alpha", lane, b.clock, accounts, holds)
 	result, err := operation.Apply(book)
 	if err != nil {
-		return ledger.Result{}, err.(*ledger.Error)
+		var refusal *ledger.Error
+		if !errors.As(err, &refusal) {
+			panic(err) // operations only refuse
+		}
+		return ledger.Result{}, refusal
 	}
 	for _, account := range book.Changed() {
 		b.accounts[account.ID] = account

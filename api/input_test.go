@@ -126,6 +126,9 @@ func TestLargeBodiesAreRefusedOnALiveConnection(t *testing.T) {
 			}
 		}
 	}
+	if got, err := e.try("POST", "/v1/deposits", strings.NewReader(strings.Repeat("x", 1<<20)), as("alice", "k", "Expect", "100-continue")...); err != nil || got.status != 413 {
+		t.Errorf("after Expect: 100-continue: %v, %v", got, err)
+	}
 	exact := `{"account":"x"` + strings.Repeat(" ", api.BodyBytesMax-15) + `}`
 	e.post(t, "alice", "/v1/deposits", exact).expect(t, 400, "invalid_request")
 }

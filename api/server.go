@@ -83,7 +83,15 @@ func New(deps Deps) (*Server, error) {
 	server := s.app.Server()
 	server.Handler = s.intake(s.app.Handler())
 	server.CloseOnShutdown = true
+	server.Logger = transportLog{deps.Logger}
 	return s, nil
+}
+
+// transportLog takes what fasthttp has to say about broken connections, which are the clients' affair.
+type transportLog struct{ logger *slog.Logger }
+
+func (l transportLog) Printf(format string, args ...any) {
+	l.logger.Debug("connection", "said", fmt.Sprintf(format, args...))
 }
 
 // Listen serves on addr until Shutdown; then it returns nil.

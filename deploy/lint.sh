@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 bin=.lockstep/bin
 mkdir -p "$bin" || exit 1
 
-wanted=$( (cat deploy/tools/go.mod deploy/tools/go.sum; go env GOVERSION) | sha256sum | cut -d ' ' -f 1)
+wanted=$( (cat deploy/tools/go.mod deploy/tools/go.sum; go env GOVERSION) | git hash-object --stdin)
 if [[ $(cat "$bin/lint.version" 2>/dev/null) != "$wanted" ]]; then
   echo "compiling gofumpt and golangci-lint, once (some minutes)"
   began=$(date +%s)

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -22,8 +23,12 @@ type contract struct {
 	err    error
 
 	mu      sync.Mutex
-	checked int
+	checked map[string]int // answers of a kind: method, path and status
 }
+
+// alikeMax is how many answers of a kind are held against the file. Each costs milliseconds of the two processors that
+// the cluster under test needs as well.
+const alikeMax = 20
 
 // of reads the file that a site serves.
 func (c *contract) of(s *site) (*openapi3.T, error) {
@@ -51,7 +56,7 @@ func (c *contract) check(tb testing.TB, s *site, request *http.Request, got answ
 	asked := request.Clone(context.Background())
 	asked.URL.Scheme, asked.URL.Host, asked.Host = "", "", ""
 	route, parameters, err := c.router.FindRoute(asked)
-	if err != nil {
+	if err != nil || !c.due(fmt.Sprint(request.Method, route.Path, got.status)) {
 		return
 	}
 	options := &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true}
@@ -64,7 +69,15 @@ func (c *contract) check(tb testing.TB, s *site, request *http.Request, got answ
 	if err != nil {
 		tb.Errorf("the answer to %s %s is not what the OpenAPI file says: %v\n%v", request.Method, request.URL.Path, err, got)
 	}
+}
+
+// due counts an answer of a kind, and tells whether it is to be looked at.
+func (c *contract) due(kind string) bool {
 	c.mu.Lock()
-	c.checked++
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	if c.checked == nil {
+		c.checked = map[string]int{}
+	}
+	c.checked[kind]++
+	return c.checked[kind] <= alikeMax
 }

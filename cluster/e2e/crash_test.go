@@ -161,14 +161,14 @@ func TestPaymentsAreMadeOnceWhenCommitsLoseTheirAnswers(t *testing.T) {
 	const clients, each = 16, 25
 	var wg sync.WaitGroup
 	var repeats atomic.Int64
-	addresses := slices.Concat(s.nodes, []string{faulty.base})
+	addresses := slices.Concat([]string{faulty.base, faulty.base}, s.nodes)
 	for i := range clients {
 		wg.Go(func() {
 			for round := range each {
 				from, to := numbers[i%4], numbers[(i+1+round%3)%4]
 				reference := uuid.NewString()
 				body := books.body(reference, from, to, "7")
-				for base := faulty.base; ; base = addresses[rand.IntN(len(addresses))] {
+				for base := addresses[(i+round)%len(addresses)]; ; base = addresses[rand.IntN(len(addresses))] {
 					got := c.at(base).call(http.MethodPost, "/v1/transfers", body, "Idempotency-Key", reference)
 					if books.note(t, reference, from, to, "7", got); got.status == http.StatusCreated || got.field("code") == "insufficient_funds" {
 						break

@@ -1,6 +1,7 @@
 package local_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -238,6 +239,35 @@ func TestWhatACrashedSupervisorLeftIsCleared(t *testing.T) {
 	down, err := exec.Command(programs.cli, "down", "--dir", dir).CombinedOutput()
 	if err != nil || listening(node) || listening(fmt.Sprintf("127.0.0.1:%d", base+20000)) {
 		t.Errorf("down after a crash left processes: %v\n%s", err, down)
+	}
+}
+
+func TestAClosedTerminalStopsTheCluster(t *testing.T) {
+	t.Parallel()
+	dir, base := t.TempDir(), freeBase(t)
+	up := exec.Command(programs.cli, "up", "--dir", dir, "--systems=1", "--nodes=1", "--replicas=0",
+		fmt.Sprintf("--port-base=%d", base), "--binary", programs.standin)
+	said, err := up.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := up.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = exec.Command(programs.cli, "down", "--dir", dir).Run() })
+	lines := bufio.NewScanner(said)
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "ready in ") {
+	}
+	if err := up.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	_ = said.Close() // as a terminal, which takes nothing more
+	if err := up.Wait(); err != nil {
+		t.Errorf("up ended with %v", err)
+	}
+	left, _ := filepath.Glob(filepath.Join(dir, "run", "*.pid"))
+	if len(left) != 0 || listening(fmt.Sprintf("127.0.0.1:%d", base+20_000)) {
+		t.Errorf("still running: %v", left)
 	}
 }
 

@@ -49,7 +49,8 @@ type member struct {
 	mu       sync.Mutex
 	proc     *process.Process
 	state    State
-	down     bool // wanted down
+	frozen   State // what it was before Frozen
+	down     bool  // wanted down
 	restarts int
 	since    time.Time
 	wake     chan struct{} // tells the supervising goroutine that down changed
@@ -255,7 +256,9 @@ func (m *member) freeze() error {
 		return fmt.Errorf("%s is %s, so it cannot be stopped", m.name, m.state)
 	}
 	m.proc.Signal(syscall.SIGSTOP)
-	m.state = Frozen
+	if m.state != Frozen {
+		m.frozen, m.state = m.state, Frozen
+	}
 	return nil
 }
 
@@ -268,7 +271,7 @@ func (m *member) thaw() error {
 	}
 	m.proc.Signal(syscall.SIGCONT)
 	if m.state == Frozen {
-		m.state = Running
+		m.state = m.frozen
 	}
 	return nil
 }

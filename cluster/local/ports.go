@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -94,7 +95,7 @@ func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Ito
 
 // isFree tells whether a port can be listened on now.
 func isFree(port int) bool {
-	listener, err := net.Listen("tcp", address(port)) //nolint:noctx // does not wait for anybody
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address(port))
 	if err != nil {
 		return false
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -60,6 +61,10 @@ func (u *UpCommand) Run(ctx context.Context, out io.Writer) error {
 
 // supervise runs the cluster. report, if any, hears of the start and no more.
 func (u *UpCommand) supervise(ctx context.Context, out io.Writer, report io.WriteCloser) error {
+	// A terminal that is closed, or a pipe that nobody reads any more, must not end us
+	// before our processes.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE)
+	defer stop()
 	began, view := time.Now(), newScreen(out)
 	options := u.options()
 	options.Progress = func(e Event) {

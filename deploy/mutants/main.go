@@ -29,6 +29,9 @@ type mutant struct {
 	failure string // words of the assertion that must be in its output
 }
 
+// pattern selects just the test, or the subtest behind a slash.
+func (m mutant) pattern() string { return "^" + strings.ReplaceAll(m.test, "/", "$/^") + "$" }
+
 const testTimeout = 4 * time.Minute
 
 func main() {
@@ -129,7 +132,7 @@ func (r runner) overlay(m mutant) (string, error) {
 }
 
 func goTest(ctx context.Context, m mutant, overlay string) (string, error) {
-	args := []string{"test", "-race", "-tags", "faults", "-count=1", "-timeout", testTimeout.String(), "-run", "^" + m.test + "$", "-v"}
+	args := []string{"test", "-race", "-tags", "faults", "-count=1", "-timeout", testTimeout.String(), "-run", m.pattern(), "-v"}
 	if overlay != "" {
 		args = append(args, "-overlay", overlay)
 	}

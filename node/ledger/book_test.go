@@ -229,6 +229,63 @@ func TestCombinedIsTheSameAsOneByOne(t *testing.T) {
 	})
 }
 
+func TestAtomicallyTakesEverythingBack(t *testing.T) {
+	t.Parallel()
+	r, owner, a := newRows(), ledger.Actor{Principal: "client:0", Operator: true, Depositor: true}, ledger.NewNumber("alpha", 1000)
+	r.fund(t, 1000, 100)
+	ten := ledger.Money{Minor: 10, Currency: "KRW"}
+	r.must(t, ledger.HoldFunds{ID: "old", Actor: owner, Account: a, Amount: ten, ExpiresIn: time.Minute}, "")
+	book := ledger.NewBook("alpha", lane, r.now, slices.Collect(maps.Values(r.accounts)), slices.Collect(maps.Values(r.holds)))
+	frozen, enough := ledger.Frozen, errors.New("enough")
+	err := book.Atomically(func() error {
+		for _, operation := range []ledger.Operation{
+			ledger.Pay{ID: "t", Actor: owner, Kind: ledger.Withdrawal, From: a, To: ledger.Cash, Amount: ten},
+			ledger.HoldFunds{ID: "new", Actor: owner, Account: a, Amount: ten, ExpiresIn: time.Minute},
+			ledger.Settle{Hold: "old", Actor: owner, Account: a, End: ledger.Voided},
+			ledger.Settle{Hold: "new", Actor: owner, Account: a, End: ledger.Voided},
+			ledger.Amend{Actor: owner, Number: ledger.NewNumber("alpha", 1002), Status: &frozen},
+		} {
+			if _, err := operation.Apply(book); err != nil {
+				return err
+			}
+		}
+		return enough
+	})
+	if !errors.Is(err, enough) {
+		t.Fatal(err)
+	}
+	if len(book.Changed())+len(book.ChangedHolds())+len(book.Transfers)+len(book.Entries) > 0 {
+		t.Errorf("what stayed: %+v %+v %+v %+v", book.Changed(), book.ChangedHolds(), book.Transfers, book.Entries)
+	}
+	if _, err := (ledger.Settle{Hold: "new", Actor: owner, Account: a, End: ledger.Voided}).Apply(book); ledger.CodeOf(err) != ledger.HoldNotFound {
+		t.Errorf("a hold that was taken back is still there: %v", err)
+	}
+}
+
+func TestBatchIsAllOrNoneOrEachForItself(t *testing.T) {
+	t.Parallel()
+	batch := func(atomic bool) ledger.Batch {
+		b := ledger.Batch{Atomic: atomic}
+		for i, minor := range []int64{60, 70, 40} {
+			b.Transfers = append(b.Transfers, ledger.Pay{
+				ID: ledger.TransferID(fmt.Sprint("t", i)), Actor: ledger.Actor{Principal: "client:0"}, Kind: ledger.Payment,
+				From: ledger.NewNumber("alpha", 1000), To: ledger.NewNumber("alpha", 1001), Amount: ledger.Money{Minor: minor, Currency: "KRW"},
+			})
+		}
+		return b
+	}
+	r := newRows()
+	r.fund(t, 1000, 100)
+	r.must(t, batch(true), ledger.InsufficientFunds)
+	if got := r.accounts[1000].Posted; got != 100 {
+		t.Errorf("a refused batch left %d", got)
+	}
+	result := r.must(t, batch(false), "")
+	if len(result.Batch) != 3 || result.Batch[0].Transfer == nil || result.Batch[1].Refusal == nil || result.Batch[2].Transfer == nil || r.accounts[1001].Posted != 100 {
+		t.Errorf("got %+v", result.Batch)
+	}
+}
+
 // fund pays in as a teller does.
 func (r *rows) fund(t *testing.T, account ledger.AccountID, minor int64) {
 	t.Helper()
