@@ -156,6 +156,23 @@ func TestUnreadBodyIsNoRequest(t *testing.T) {
 	}
 }
 
+// What is no HTTP that can be read is told so, in the form of all problems, and the connection ends.
+func TestUnreadableRequestsAreProblems(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t)
+	for name, request := range map[string]string{
+		"garbage":         "\x16\x03\x01\r\n\r\n",
+		"broken chunks":   "POST /v1/deposits HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+		"no end":          "POST /v1/deposits HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
+		"negative length": "POST /v1/deposits HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+	} {
+		answers := e.raw(t, request)
+		if !strings.HasPrefix(answers, "HTTP/1.1 400 ") || !strings.Contains(answers, `"code":"invalid_request"`) || strings.Count(answers, "HTTP/1.1 ") != 1 {
+			t.Errorf("%s: got %.600s", name, answers)
+		}
+	}
+}
+
 // raw sends bytes and reads until the server closes.
 func (e *edge) raw(tb testing.TB, text string) string {
 	tb.Helper()

@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"io"
+	"net"
 
 	"github.com/valyala/fasthttp"
 
@@ -50,7 +51,7 @@ func takeIn(stream io.Reader) (intakeBody, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(stream, bodyBytesMax+1))
 	if err != nil {
-		return intakeBody{refusal: ledger.Refuse(ledger.InvalidRequest, "the body could not be read to its end")}, err
+		return intakeBody{refusal: unreadable(err)}, err
 	}
 	if len(body) <= bodyBytesMax {
 		return intakeBody{bytes: body}, nil
@@ -61,6 +62,14 @@ func takeIn(stream io.Reader) (intakeBody, error) {
 		err = errors.New("there is no end of the body")
 	}
 	return tooLarge, err
+}
+
+func unreadable(err error) *ledger.Error {
+	var network net.Error
+	if errors.As(err, &network) && network.Timeout() {
+		return &ledger.Error{Code: requestTimeout}
+	}
+	return ledger.Refuse(ledger.InvalidRequest, "the body could not be read to its end")
 }
 
 func knownMethod(method string) bool {

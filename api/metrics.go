@@ -50,8 +50,11 @@ func (s *Server) record(x *exchange) {
 
 func (s *Server) log(x *exchange, path string, status int, milliseconds float64) {
 	level := slog.LevelInfo
-	if x.failure != nil {
+	switch {
+	case x.failure != nil:
 		level = slog.LevelError
+	case status == 200 && (path == "/livez" || path == "/readyz"):
+		level = slog.LevelDebug // the balancer asks several times a second
 	}
 	if !s.deps.Logger.Enabled(context.Background(), level) {
 		return

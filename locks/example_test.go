@@ -14,12 +14,12 @@ import (
 func Example() {
 	cfg := locks.Default()
 	cfg.Prefix = "boxoffice"
-	cfg.Addrs = []string{"10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.3:6379"}
+	cfg.Addrs = []string{"redis-1:6379", "redis-2:6379", "redis-3:6379"}
 	locker, err := locks.Open(cfg)
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer locker.Close()
+	defer func() { _ = locker.Close() }()
 
 	ctx := context.Background()
 	seats := []string{"row-7-seat-2", "row-7-seat-1"}

@@ -3,6 +3,7 @@ package locks_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -179,7 +180,7 @@ func (s *redisServer) plant(name, owner string) {
 func (s *redisServer) owner(name string) string {
 	s.tb.Helper()
 	owner, err := s.client.Get(s.tb.Context(), "test:"+name).Result()
-	if err != nil && err != redis.Nil {
+	if err != nil && !errors.Is(err, redis.Nil) {
 		s.tb.Fatal(err)
 	}
 	return owner

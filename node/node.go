@@ -30,16 +30,15 @@ var ErrLost = errors.New("another process has taken over this node's id; this on
 
 // Node is one running node.
 type Node struct {
-	config    Config
-	log       *slog.Logger
-	store     *store.Store
-	lease     *store.Lease
-	locker    *locks.Locker // nil when locks are off
-	engine    *posting.Engine
-	authority *auth.Authority
-	server    *api.Server
-	admin     *http.Server
-	failed    chan error // a listener's end
+	config Config
+	log    *slog.Logger
+	store  *store.Store
+	lease  *store.Lease
+	locker *locks.Locker // nil when locks are off
+	engine *posting.Engine
+	server *api.Server
+	admin  *http.Server
+	failed chan error // a listener's end
 
 	background context.CancelFunc
 	sweepers   sync.WaitGroup

@@ -96,7 +96,7 @@ func TestKeyHasOneEffectWhenItsNodeIsKilledAfterCommit(t *testing.T) {
 	s := shared(t)
 	c := s.as(t, s.operator)
 	alice, bob := c.account("KRW", "1000000"), c.account("KRW", "0")
-	for _, kind := range []string{"transfer", "hold", "batch"} {
+	for _, kind := range []string{"transfer", "hold"} {
 		path, body, count := onceRequests(c, alice, bob)[kind](uuid.NewString())
 		before, key := count(), uuid.NewString()
 		doomed := s.join(t, map[string]any{"faults": map[string]any{"kill_after_commit": 1.0}})

@@ -1,3 +1,5 @@
+// Package ledger is the domain: money, accounts, transfers, holds, and the rules by which operations change them. It uses
+// the standard library only and knows neither HTTP nor SQL.
 package ledger
 
 import "time"

@@ -37,12 +37,13 @@ func ParseNumber(text string) (Number, error) {
 	if !found || !ValidSystem(system) || len(digits) != 14 || !allDigits(digits) {
 		return "", Refuse(InvalidRequest, "an account number looks like alpha-00000000100042: a system, 12 digits and 2 check digits")
 	}
-	if remainder97(system+digits) != 1 {
-		return "", Refuse(InvalidRequest, "the check digits of the account number do not fit; please look for a typing error")
-	}
 	number := Number(text)
 	if number.Serial() < 1 {
 		return "", Refuse(InvalidRequest, "there is no account number with the serial 0")
+	}
+	// Not by the remainder: 01 and 98 leave the same, and an account must have one number only.
+	if NewNumber(system, number.Serial()) != number {
+		return "", Refuse(InvalidRequest, "the check digits of the account number do not fit; please look for a typing error")
 	}
 	return number, nil
 }

@@ -2,11 +2,11 @@ package ledger
 
 import "time"
 
-// TransferID and HoldID are UUIDs in their textual form.
-type (
-	TransferID string
-	HoldID     string
-)
+// TransferID is a transfer's UUID in its textual form.
+type TransferID string
+
+// HoldID is a hold's UUID in its textual form.
+type HoldID string
 
 // Kind says what a transfer is for.
 type Kind string

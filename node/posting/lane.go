@@ -119,7 +119,7 @@ func (l *lane) unlock(set *locks.Set) {
 }
 
 func (l *lane) jitter() time.Duration {
-	return l.config.BackMin + rand.N(l.config.BackMax-l.config.BackMin)
+	return l.config.BackMin + rand.N(l.config.BackMax-l.config.BackMin) //nolint:gosec // a pause needs no secrecy
 }
 
 // post runs the tasks in one transaction, repeats it where the error allows that, and answers. It returns what it gave

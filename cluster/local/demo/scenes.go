@@ -67,7 +67,7 @@ func (s *stage) payment(amount string) client.Payment {
 }
 
 func (s *stage) repeat() error {
-	key, before := fmt.Sprintf("demo-%d", time.Now().UnixNano()), s.replays
+	key, before := fmt.Sprintf("demo-%d", time.Now().UnixNano()), s.replays.Load()
 	first, err := s.node(0).Transfer(s.ctx, s.payment("1000"), client.WithKey(key))
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (s *stage) repeat() error {
 	if err := s.expect("both answers name one transfer", fmt.Sprint(first.ID == second.ID), "true"); err != nil {
 		return err
 	}
-	if err := s.expect("answers marked as replayed", fmt.Sprint(s.replays-before), "1"); err != nil {
+	if err := s.expect("answers marked as replayed", fmt.Sprint(s.replays.Load()-before), "1"); err != nil {
 		return err
 	}
 	return s.balance("bob", s.bob, fmt.Sprint(500*len(s.nodes)+1000))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"lockstep/api/client"
 	"lockstep/cluster/local"
@@ -18,7 +19,7 @@ type stage struct {
 	balancer *client.Client
 	nodes    []*client.Client
 	korean   *client.Client
-	replays  int // answers that said they were the answer to an earlier request
+	replays  atomic.Int64 // answers that said they were the answer to an earlier request
 
 	alice, bob string // account numbers
 }
@@ -49,7 +50,7 @@ func (s *stage) connect(address, language string) (*client.Client, error) {
 		BaseURL: address, ClientID: s.system.Operator.ClientID, ClientSecret: s.system.Operator.ClientSecret, Language: language,
 		Observe: func(a client.Attempt) {
 			if a.Replayed {
-				s.replays++
+				s.replays.Add(1)
 			}
 		},
 	})
