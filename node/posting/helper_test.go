@@ -315,8 +315,9 @@ func (n *node) plugged() (open func()) {
 // pause stops the lane the next time that it reaches the point, until resume is called; the point then fails with what
 // resume is given.
 func (n *node) pause(point string) (reached <-chan struct{}, resume func(error)) {
-	arrived, gate := make(chan struct{}), make(chan error)
+	arrived, gate := make(chan struct{}), make(chan error, 1)
 	n.faults.once(point, func() error { close(arrived); return <-gate })
+	n.Cleanup(sync.OnceFunc(func() { close(gate) })) // a test that fails meanwhile must end
 	return arrived, func(err error) { gate <- err }
 }
 
