@@ -136,7 +136,7 @@ func variable(key, value string) (string, any) {
 
 // readSecrets takes the secrets that stand in files of their own: a key with _file names such a file.
 func readSecrets(k *koanf.Koanf) error {
-	for _, key := range []string{"secret", "mysql.source", "mysql.migrate"} {
+	for _, key := range []string{"secret", "mysql.source", "mysql.replicas", "mysql.migrate"} {
 		path := k.String(key + "_file")
 		if path == "" {
 			continue
@@ -145,7 +145,8 @@ func readSecrets(k *koanf.Koanf) error {
 		if err != nil {
 			return fmt.Errorf("%s_file: %w", key, err)
 		}
-		if err := k.Set(key, strings.TrimSpace(string(content))); err != nil {
+		lines := strings.Join(strings.Fields(string(content)), ",") // replicas stand one to a line
+		if err := k.Set(key, lines); err != nil {
 			return fmt.Errorf("%s_file: %w", key, err)
 		}
 		k.Delete(key + "_file")

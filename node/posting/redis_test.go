@@ -1,0 +1,210 @@
+package posting_test
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"lockstep/cluster/local/servers"
+	"lockstep/node/ledger"
+	"lockstep/node/posting"
+)
+
+// take holds names as another node would, until release is called.
+func (w *world) take(prefix string, names ...string) (release func()) {
+	w.Helper()
+	set, err := w.locker(prefix).Acquire(w.context(), names)
+	must(w, err)
+	if held := set.Held(); len(held) != len(names) {
+		w.Fatalf("held %v of %v", held, names)
+	}
+	return func() {
+		if _, err := set.Release(w.context()); err != nil {
+			w.Errorf("release: %v", err)
+		}
+	}
+}
+
+func lockOf(number ledger.Number) string { return "account:" + string(number) }
+
+// While another node has an account, its commands go round in the queue; the others of their batch do not wait for them.
+func TestCommandsOfABusyAccountRunWhenItIsFree(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	prefix := newPrefix()
+	n := w.open(withLocker(w.locker(prefix)))
+	busy, free := n.funded(100), n.funded(100)
+	release := w.take(prefix, lockOf(busy))
+	waiting := n.start(fresh(deposit(busy, 10)))
+	across := n.start(fresh(transfer(free, busy, 1)))
+	n.eventually("the commands come back", func() bool { return n.metric("busy_total") > 10 })
+	n.succeed(deposit(free, 10))
+	if r := n.within(50*time.Millisecond, fresh(deposit(busy, 1000))); r.code() != ledger.Overloaded && r.code() != ledger.OutcomeUnknown {
+		t.Errorf("a deadline at a busy account: %q", r.code())
+	}
+	if posted := w.posted(busy); posted != 100 {
+		t.Errorf("a command ran while another node had its account: the balance is %d, not 100", posted)
+	}
+	release()
+	for _, r := range receive([]<-chan result{waiting, across}) {
+		if !r.ok() {
+			t.Errorf("a command after its account was free: %v", r.err)
+		}
+	}
+	n.succeed(deposit(busy, 1)) // behind the one that was given up
+	if posted := w.posted(busy); posted != 112 || w.posted(free) != 109 {
+		t.Errorf("the balances are %d and %d, not 112 and 109", posted, w.posted(free))
+	}
+	w.verify()
+}
+
+// A key that another node has in hand is in progress there; the others of the batch do not care.
+func TestABusyKeyIsInProgress(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	prefix := newPrefix()
+	n := w.open(withLocker(w.locker(prefix)))
+	account := n.funded(100)
+	command := asked(deposit(account, 10), "elsewhere")
+	release := w.take(prefix, "key:"+command.Claim.ID())
+	results := n.combine(command, fresh(deposit(account, 1)))
+	if code := results[0].code(); code != ledger.RequestInProgress {
+		t.Errorf("a key that another node has in hand was answered %q", code)
+	}
+	if !results[1].ok() || w.posted(account) != 101 {
+		t.Errorf("its neighbour: %v, balance %d", results[1].err, w.posted(account))
+	}
+	release()
+	if r := n.submit(command); !r.ok() || r.Replayed {
+		t.Errorf("the key after it was given back: %v, replayed %t", r.err, r.Replayed)
+	}
+}
+
+// Redis is never the proof: without it the rows decide, and the engine says so.
+func TestWithoutRedisTheRowsDecide(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var nobody []string
+	for range 3 {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		nobody = append(nobody, listener.Addr().String())
+		must(t, listener.Close())
+	}
+	nodes := []*node{w.open(withLocker(w.locker(newPrefix(), nobody...))), w.open(withLocker(w.locker(newPrefix(), nobody...)))}
+	storm(t, w, nodes, 150*time.Millisecond)
+	for i, n := range nodes {
+		if n.metric("degraded_batches_total") == 0 {
+			t.Errorf("node %d ran without Redis and does not say so", i)
+		}
+	}
+}
+
+// Transfers both ways and in cycles over the nodes: no deadlock, nobody starves, no money is lost. Not even with two
+// nodes that lock in two different places.
+func TestOppositeTransfersOverTwoNodes(t *testing.T) {
+	t.Parallel()
+	tests := map[string]func(w *world) []posting.Locker{
+		"with Redis": func(w *world) []posting.Locker {
+			prefix := newPrefix()
+			return []posting.Locker{w.locker(prefix), w.locker(prefix)}
+		},
+		"with row locks alone": func(*world) []posting.Locker { return []posting.Locker{nil, nil} },
+		"with Redis split in two": func(w *world) []posting.Locker {
+			return []posting.Locker{w.locker(newPrefix()), w.locker(newPrefix())}
+		},
+	}
+	for name, lockers := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			var nodes []*node
+			for _, locker := range lockers(w) {
+				nodes = append(nodes, w.open(withLocker(locker)))
+			}
+			successes := storm(t, w, nodes, 1500*time.Millisecond)
+			all := successes[0] + successes[1]
+			for i, n := range nodes {
+				if share := float64(successes[i]) / float64(all); share < 0.2 {
+					t.Errorf("node %d has %.0f%% of %d successes", i, 100*share, all)
+				}
+				if again := n.metric("failures_total"); again != 0 {
+					t.Errorf("node %d: %v transactions failed", i, again)
+				}
+			}
+		})
+	}
+}
+
+// storm transfers both ways between two hot accounts, and in cycles over others, on all nodes. It requires that nothing
+// but refusals fails, and counts the successes of each node.
+func storm(t *testing.T, w *world, nodes []*node, length time.Duration) []int64 {
+	t.Helper()
+	var accounts []ledger.Number
+	for range 10 {
+		accounts = append(accounts, nodes[0].funded(100))
+	}
+	successes := make([]atomic.Int64, len(nodes))
+	var refused atomic.Int64
+	var all sync.WaitGroup
+	deadline := time.Now().Add(length)
+	for i, n := range nodes {
+		for c := range 24 {
+			all.Go(func() {
+				for step := c; time.Now().Before(deadline); step++ {
+					from, to := accounts[c%2], accounts[1-c%2] // both ways
+					if c >= 12 {
+						from, to = accounts[step%10], accounts[(step+1)%10] // in a cycle
+					}
+					switch r := n.submit(fresh(transfer(from, to, int64(1+step%40)))); {
+					case r.ok():
+						successes[i].Add(1)
+					case r.code() == ledger.InsufficientFunds:
+						refused.Add(1)
+					default:
+						t.Errorf("a transfer failed: %v", r.err)
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	var counts []int64
+	for i := range successes {
+		counts = append(counts, successes[i].Load())
+	}
+	t.Logf("successes of each node %v, refused %d", counts, refused.Load())
+	if posted := w.number("SELECT SUM(posted) FROM accounts WHERE system_account IS NULL"); posted != 1000 {
+		t.Errorf("the sum of all balances is %d, not 1000", posted)
+	}
+	w.verify()
+	return counts
+}
+
+// A lane's own locks of the batch before never make its next one wait, however slowly Redis takes them back.
+func TestALaneIsNotBusyWithItself(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var slow []string
+	for _, addr := range servers.Shared(t).RedisAddrs {
+		slow = append(slow, w.proxy(addr, 15*time.Millisecond).listener.Addr().String())
+	}
+	n := w.open(withLocker(w.locker(newPrefix(), slow...)))
+	account := n.funded(100)
+	limit := int64(5)
+	forbidden := asked(ledger.Amend{Actor: ledger.Actor{Principal: alice}, Number: account, OverdraftLimit: &limit}, "forbidden")
+	for range 10 {
+		n.succeed(deposit(account, 1))
+		if r := n.submit(forbidden); r.err != nil || r.Answer.Status != 403 {
+			t.Errorf("a repeat of an answer that was not stored: %v", r.err)
+		}
+	}
+	if busy := n.metric("busy_total"); busy != 0 {
+		t.Errorf("a lane found its own locks busy: %v commands went back", busy)
+	}
+	if n.metric("degraded_batches_total") != 0 || n.metric("locks_lost_total") != 0 {
+		t.Errorf("degraded %v, lost %v", n.metric("degraded_batches_total"), n.metric("locks_lost_total"))
+	}
+}
