@@ -26,7 +26,7 @@ func TestNodesEndUnderLoadAndNoRequestFails(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	var paid atomic.Int64
 	var payers sync.WaitGroup
-	for i := range 8 {
+	for i := range 32 {
 		payers.Go(func() {
 			for round := 0; ctx.Err() == nil; round++ {
 				got := books.transfer(c, numbers[i%6], numbers[(i+1+round%5)%6], "1")

@@ -76,7 +76,7 @@ func TestALostCommitIsAnsweredTruly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			p := w.proxy(servers.Shared(t).SourceAddr, 0)
+			p := w.proxy(servers.Shared(t).SourceAddr, nil)
 			n := w.open(p.through)
 			account := n.funded(1000)
 			promise := hold(account, 7, time.Hour)
@@ -145,7 +145,7 @@ func TestALostBatchClaimsNothingThatAnotherNodeDid(t *testing.T) {
 func TestAnUnknownOutcomeIsLearnedByAskingAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	p := w.proxy(servers.Shared(t).SourceAddr, 0)
+	p := w.proxy(servers.Shared(t).SourceAddr, nil)
 	n, other := w.open(p.through), w.open()
 	account := n.funded(100)
 	for _, lost := range []fate{comesLate, losesQuestion} {

@@ -176,9 +176,9 @@ func (e *Engine) settle(t *task, outcome Outcome, err error, stored bool) {
 }
 
 // giveBack returns tasks to the queue and settles those whose callers have heard `unknown`: nothing of them was sent in
-// a COMMIT, and nobody waits for them.
-func (e *Engine) giveBack(tasks []*task, delay time.Duration) {
-	for _, t := range e.queue.giveBack(tasks, delay) {
+// a COMMIT, and nobody waits for them. Other tasks with the accounts that are elsewhere wait as long.
+func (e *Engine) giveBack(tasks []*task, delay time.Duration, elsewhere ...ledger.AccountID) {
+	for _, t := range e.queue.giveBack(tasks, delay, elsewhere) {
 		e.settle(t, Outcome{}, errUnknown(), false)
 	}
 }

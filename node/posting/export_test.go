@@ -10,6 +10,9 @@ import (
 // ExpireDue is one round of ExpireHolds.
 func (e *Engine) ExpireDue(ctx context.Context) { e.expireDue(ctx) }
 
+// Waiting is the number of tasks in the queue.
+func (e *Engine) Waiting() int { return e.queue.length() }
+
 // LeaveWhileHanded runs what a caller does at its deadline while a lane takes its task and gives it back without a pause,
 // and tells whether the caller had to stay.
 func LeaveWhileHanded(rounds int) (stayed int) {

@@ -2,17 +2,14 @@ package posting_test
 
 import (
 	"context"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/json"
-	"fmt"
+	"flag"
 	"math/rand/v2"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
@@ -32,7 +29,13 @@ const (
 	patience = 20 * time.Second
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain lets more tests run at once than there are cores, for they wait for servers most of the time.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil { // of the command line counts more
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // world is a database of the test's own. Each node that is opened on it has a store, a lease and an engine of its own, as
 // another process would have.
@@ -169,123 +172,6 @@ func (w *world) verify() {
 	}
 }
 
-// plain renders results as they are; the same result gives the same bytes.
-type plain struct{}
-
-func (plain) Version() int { return 1 }
-
-func (plain) Render(_ int, result ledger.Result, refusal *ledger.Error) store.Answer {
-	if refusal == nil {
-		body, err := json.Marshal(result)
-		if err != nil {
-			panic(err)
-		}
-		return store.Answer{Status: 201, ContentType: "application/json", Body: body}
-	}
-	status := map[ledger.Code]int{
-		ledger.AccountNotFound: 404, ledger.HoldNotFound: 404, ledger.InvalidState: 409, ledger.Forbidden: 403,
-	}[refusal.Code]
-	if status == 0 {
-		status = 422
-	}
-	return store.Answer{Status: status, ContentType: "application/problem+json", Body: []byte(refusal.Error())}
-}
-
-func newID() string { return uuid.Must(uuid.NewV7()).String() }
-
-func pay(kind ledger.Kind, from, to ledger.Number, minor int64) ledger.Pay {
-	return ledger.Pay{
-		ID: ledger.TransferID(newID()), Actor: ledger.Actor{Principal: alice, Depositor: true}, Kind: kind,
-		From: from, To: to, Amount: ledger.Money{Minor: minor, Currency: krw},
-	}
-}
-
-func deposit(to ledger.Number, minor int64) ledger.Pay {
-	return pay(ledger.Deposit, ledger.Cash, to, minor)
-}
-
-func transfer(from, to ledger.Number, minor int64) ledger.Pay {
-	return pay(ledger.Payment, from, to, minor)
-}
-
-func hold(account ledger.Number, minor int64, expires time.Duration) ledger.HoldFunds {
-	return ledger.HoldFunds{
-		ID: ledger.HoldID(newID()), Actor: ledger.Actor{Principal: alice}, Account: account,
-		Amount: ledger.Money{Minor: minor, Currency: krw}, ExpiresIn: expires,
-	}
-}
-
-// asked is a command with a key; the fingerprint covers the operation but for the ids that each request makes anew.
-func asked(operation ledger.Operation, key string) posting.Command {
-	meaning := operation
-	switch o := operation.(type) {
-	case ledger.Pay:
-		o.ID = ""
-		meaning = o
-	case ledger.HoldFunds:
-		o.ID = ""
-		meaning = o
-	}
-	return posting.Command{
-		Operation: operation, Renderer: plain{},
-		Claim: &store.Claim{
-			Principal: alice, Route: "POST /test", Key: key, Language: "en", RequestID: "request-" + key,
-			Fingerprint: sha256.Sum256(fmt.Appendf(nil, "%T%+v", meaning, meaning)),
-		},
-	}
-}
-
-// fresh is a command with a key of its own.
-func fresh(operation ledger.Operation) posting.Command { return asked(operation, newID()) }
-
-type result struct {
-	posting.Outcome
-	err error
-}
-
-// ok tells whether the command did what it should.
-func (r result) ok() bool { return r.err == nil && r.Answer.Status == 201 }
-
-// code is that of the error or the refusal; "" for a success.
-func (r result) code() ledger.Code {
-	if r.err == nil && r.Refusal != nil {
-		return r.Refusal.Code
-	}
-	return ledger.CodeOf(r.err)
-}
-
-// submit asks within the test's patience.
-func (n *node) submit(command posting.Command) result {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	outcome, err := n.engine.Submit(ctx, command)
-	return result{outcome, err}
-}
-
-// within asks with a deadline.
-func (n *node) within(limit time.Duration, command posting.Command) result {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	outcome, err := n.engine.Submit(ctx, command)
-	return result{outcome, err}
-}
-
-// start asks in the background.
-func (n *node) start(command posting.Command) <-chan result {
-	answered := make(chan result, 1)
-	go func() { answered <- n.submit(command) }()
-	return answered
-}
-
-func (n *node) succeed(operation ledger.Operation) result {
-	n.Helper()
-	r := n.submit(fresh(operation))
-	if !r.ok() {
-		n.Fatalf("%T: %v, answer %d %s", operation, r.err, r.Answer.Status, r.Answer.Body)
-	}
-	return r
-}
-
 // combine makes one batch of the commands, in their order, by keeping the lane busy until all of them wait.
 func (n *node) combine(commands ...posting.Command) []result {
 	n.Helper()
@@ -325,10 +211,10 @@ func (n *node) pause(point string) (reached <-chan struct{}, resume func(error))
 func (n *node) queue(commands ...posting.Command) []<-chan result {
 	n.Helper()
 	var answers []<-chan result
-	before := n.metric("queue_commands")
+	before := n.engine.Waiting()
 	for i, command := range commands {
 		answers = append(answers, n.start(command))
-		n.eventually("the command waits", func() bool { return n.metric("queue_commands") == before+float64(i+1) })
+		n.eventually("the command waits", func() bool { return n.engine.Waiting() == before+i+1 })
 	}
 	return answers
 }

@@ -61,8 +61,9 @@ func (l *lane) process(batch []*task) {
 }
 
 // lock takes the Redis locks of the batch in one go, once those of the last batch are given back: its names would seem
-// busy else, and a repeated key in progress. Tasks with a busy account return to the queue; a busy key is answered at
-// once. Without a quorum of Redis servers everything goes on: the row locks are the truth.
+// busy else. Tasks with a busy account return to the queue. A busy key is answered at once, but not to a task that came
+// back: the key may still be in the set of its last attempt, in another lane's hands. Without a quorum of Redis servers
+// everything goes on: the row locks are the truth.
 func (l *lane) lock(batch []*task) (*locks.Set, []*task) {
 	if l.locker == nil {
 		return nil, batch
@@ -80,19 +81,31 @@ func (l *lane) lock(batch []*task) (*locks.Set, []*task) {
 		return nil, batch
 	}
 	var ready, busy []*task
+	var elsewhere []ledger.AccountID
 	for _, t := range batch {
 		switch {
 		case held(set, t.names):
 			ready = append(ready, t)
-		case t.Claim != nil && set.Grant(keyLock(t.claimID)) == locks.Busy:
+		case t.Claim != nil && t.notBefore.IsZero() && set.Grant(keyLock(t.claimID)) == locks.Busy:
 			l.settle(t, Outcome{}, errInProgress(), false)
 		default:
 			busy = append(busy, t)
+			elsewhere = append(elsewhere, t.lacks(set)...)
 		}
 	}
 	l.metrics.busy.Add(float64(len(busy)))
-	l.giveBack(busy, l.jitter())
+	l.giveBack(busy, l.jitter(), elsewhere...)
 	return set, ready
+}
+
+// lacks lists the task's accounts that the set does not hold.
+func (t *task) lacks(set *locks.Set) (ids []ledger.AccountID) {
+	for i, id := range t.accounts {
+		if set.Grant(t.names[i]) != locks.Held {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func held(set *locks.Set, names []string) bool {

@@ -203,7 +203,7 @@ func TestCashIsTheSumOfItsStripes(t *testing.T) {
 func TestAStripeIsMadeAgainWhenItsCommitIsLost(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	p := w.proxy(servers.Shared(t).SourceAddr, 0)
+	p := w.proxy(servers.Shared(t).SourceAddr, nil)
 	n := w.open(p.through)
 	account := w.account(alice)
 	for _, lost := range []fate{losesAnswer, losesQuestion} {

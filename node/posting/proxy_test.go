@@ -14,7 +14,7 @@ type proxy struct {
 	*world
 	listener net.Listener
 	target   string
-	delay    time.Duration // of every answer
+	slow     func(question []byte) time.Duration // nil: nothing is
 	pumps    sync.WaitGroup
 
 	mu     sync.Mutex
@@ -34,11 +34,11 @@ const (
 	comesLate          // the connection is lost for the node; the server gets it a while later
 )
 
-func (w *world) proxy(target string, delay time.Duration) *proxy {
+func (w *world) proxy(target string, slow func(question []byte) time.Duration) *proxy {
 	w.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(w, err)
-	p := &proxy{world: w, listener: listener, target: target, delay: delay, opened: map[net.Conn]bool{}}
+	p := &proxy{world: w, listener: listener, target: target, slow: slow, opened: map[net.Conn]bool{}}
 	p.pumps.Go(p.accept)
 	w.Cleanup(func() {
 		_ = listener.Close()
@@ -124,20 +124,7 @@ func (p *proxy) forget(conn net.Conn) {
 
 func (p *proxy) answers(client, server net.Conn) {
 	defer p.forget(client)
-	if p.delay == 0 {
-		_, _ = io.Copy(client, server)
-		return
-	}
-	for buffer := make([]byte, 64<<10); ; {
-		n, err := server.Read(buffer)
-		if err != nil {
-			return
-		}
-		time.Sleep(p.delay)
-		if _, err := client.Write(buffer[:n]); err != nil {
-			return
-		}
-	}
+	_, _ = io.Copy(client, server)
 }
 
 func (p *proxy) questions(client, server net.Conn) {
@@ -146,6 +133,9 @@ func (p *proxy) questions(client, server net.Conn) {
 		n, err := client.Read(buffer)
 		if err != nil {
 			return
+		}
+		if p.slow != nil {
+			time.Sleep(p.slow(buffer[:n]))
 		}
 		if bytes.HasSuffix(buffer[:n], []byte("\x03COMMIT")) && p.lose(client, server, buffer[:n]) {
 			return

@@ -1,6 +1,7 @@
 package posting
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -13,7 +14,8 @@ type queue struct {
 
 	mu      sync.Mutex
 	tasks   []*task
-	inHand  map[ledger.AccountID]bool // accounts that a lane of this node works on
+	inHand  map[ledger.AccountID]bool      // accounts that a lane of this node works on
+	resting map[ledger.AccountID]time.Time // accounts that were busy on another node: not to be tried before
 	closed  bool
 	changed chan struct{} // closed and replaced at each change
 }
@@ -21,7 +23,7 @@ type queue struct {
 func newQueue(config Config) *queue {
 	return &queue{
 		tasksMax: config.QueueMax, batchTransfersMax: config.BatchTransfersMax, batchAccountsMax: config.BatchAccountsMax,
-		inHand: map[ledger.AccountID]bool{}, changed: make(chan struct{}),
+		inHand: map[ledger.AccountID]bool{}, resting: map[ledger.AccountID]time.Time{}, changed: make(chan struct{}),
 	}
 }
 
@@ -37,13 +39,17 @@ func (q *queue) push(t *task) bool {
 	return true
 }
 
-// giveBack returns taken tasks to the head of the queue, to be taken again after the delay. The tasks whose callers have
-// left meanwhile are returned: they are the lane's to settle.
-func (q *queue) giveBack(tasks []*task, delay time.Duration) (dropped []*task) {
+// giveBack returns taken tasks to the head of the queue, to be taken again after the delay. Those that come for an account
+// that is busy elsewhere wait with them, so that all of them make one batch and not many small ones. The tasks whose
+// callers have left meanwhile are returned: they are the lane's to settle.
+func (q *queue) giveBack(tasks []*task, delay time.Duration, elsewhere []ledger.AccountID) (dropped []*task) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	back := make([]*task, 0, len(tasks)+len(q.tasks))
 	notBefore := time.Now().Add(delay)
+	for _, id := range elsewhere {
+		q.resting[id] = notBefore
+	}
 	for _, t := range tasks {
 		t.notBefore = notBefore
 		if t.state.CompareAndSwap(taken, waiting) {
@@ -87,14 +93,16 @@ func waitFor(changed <-chan struct{}, next time.Time) {
 
 // pick takes what fits into a batch and says when the next task that was given back may be taken.
 func (q *queue) pick(now time.Time) (batch []*task, next time.Time) {
+	maps.DeleteFunc(q.resting, func(_ ledger.AccountID, until time.Time) bool { return !until.After(now) })
 	kept := q.tasks[:0]
 	accounts, transfers := map[ledger.AccountID]bool{}, 0
 	for _, t := range q.tasks {
+		due := q.due(t)
 		switch {
-		case t.state.Load() == left:
-		case t.notBefore.After(now):
-			if next.IsZero() || t.notBefore.Before(next) {
-				next = t.notBefore
+		case t.state.Load() != waiting:
+		case due.After(now):
+			if next.IsZero() || due.Before(next) {
+				next = due
 			}
 			kept = append(kept, t)
 		case q.fits(t, transfers, accounts) && t.state.CompareAndSwap(waiting, taken):
@@ -113,6 +121,17 @@ func (q *queue) pick(now time.Time) (batch []*task, next time.Time) {
 		q.inHand[id] = true
 	}
 	return batch, next
+}
+
+// due tells when a task may be taken.
+func (q *queue) due(t *task) time.Time {
+	due := t.notBefore
+	for _, id := range t.accounts {
+		if until := q.resting[id]; until.After(due) {
+			due = until
+		}
+	}
+	return due
 }
 
 // fits tells whether no other lane works on the task's accounts and the batch has room for it. An empty batch has room

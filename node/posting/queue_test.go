@@ -99,7 +99,7 @@ func TestCloseFinishesWhatWaits(t *testing.T) {
 func TestCloseGivesUpOnALostDatabase(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	p := w.proxy(servers.Shared(t).SourceAddr, 0)
+	p := w.proxy(servers.Shared(t).SourceAddr, nil)
 	n := w.open(p.through)
 	account := n.funded(100)
 	reached, resume := n.pause("after_commit")
@@ -109,7 +109,7 @@ func TestCloseGivesUpOnALostDatabase(t *testing.T) {
 	resume(errLost)
 	n.eventually("the lane asks", func() bool { return n.metric("unknown_commits_total") == 1 })
 	second := n.start(fresh(deposit(account, 10)))
-	n.eventually("the next waits", func() bool { return n.metric("queue_commands") == 1 })
+	n.eventually("the next waits", func() bool { return n.engine.Waiting() == 1 })
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	if err := n.engine.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -248,7 +248,7 @@ func TestAFailingCommandFailsAlone(t *testing.T) {
 func TestASplitStopsAtALostSource(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	p := w.proxy(servers.Shared(t).SourceAddr, 0)
+	p := w.proxy(servers.Shared(t).SourceAddr, nil)
 	n := w.open(p.through)
 	account := n.funded(100)
 	commands := []posting.Command{fresh(bomb{})}
@@ -319,7 +319,8 @@ func TestABatchHasBoundedTransfersAndAccounts(t *testing.T) {
 		commands []posting.Command
 		batches  float64
 	}{
-		{"4 and 6 and 1 transfers", []posting.Command{many(4), many(6), fresh(deposit(accounts[0], 1))}, 2},
+		{"6 and 5 transfers", []posting.Command{many(6), many(5)}, 2},
+		{"6 and 4 transfers", []posting.Command{many(6), many(4)}, 1},
 		{"one larger than a batch", []posting.Command{many(25), fresh(deposit(accounts[0], 1))}, 2},
 		{"six accounts, two more, and one more", []posting.Command{
 			fresh(transfer(accounts[1], accounts[2], 1)), fresh(transfer(accounts[3], accounts[4], 1)), fresh(transfer(accounts[5], accounts[6], 1)),
