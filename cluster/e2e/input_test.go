@@ -112,9 +112,18 @@ func TestBadBodiesAreRefusedAndNothingMoves(t *testing.T) {
 				bad.refuses(path+" "+body, c.post(path, body), 400, "invalid_amount")
 			}
 			for _, change := range [][2]string{
-				{currency, "XXX"}, {currency, strings.ToLower(currency)}, {currency, ""}, {`,"currency":"` + currency + `"`, ``},
-				{account, strings.ToUpper(account)}, {account, account[:len(account)-1]}, {account, account + "0"}, {account, mistyped(account)},
-				{account, "alpha-00000000000000"}, {account, ""}, {`"amount":"1"`, `"amount":"1","amount":"1"`}, {`"amount":"1"`, `"amount":null`},
+				{currency, "XXX"},
+				{currency, strings.ToLower(currency)},
+				{currency, ""},
+				{`,"currency":"` + currency + `"`, ``},
+				{account, strings.ToUpper(account)},
+				{account, account[:len(account)-1]},
+				{account, account + "0"},
+				{account, mistyped(account)},
+				{account, "alpha-00000000000000"},
+				{account, ""},
+				{`"amount":"1"`, `"amount":"1","amount":"1"`},
+				{`"amount":"1"`, `"amount":null`},
 				{`"amount":"1"`, `"amount":"1","fee":"1"`},
 			} {
 				body := strings.Replace(good, change[0], change[1], 1)

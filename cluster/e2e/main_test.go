@@ -22,6 +22,9 @@ import (
 
 const startMax = 90 * time.Second
 
+// hasty keeps the race detector from waiting a second at the end of each process, and a cluster starts and ends a dozen.
+const hasty = "GORACE=atexit_sleep_ms=20"
+
 // program is the lockstep program that nodes run, with the race detector and fault points.
 var program string
 
@@ -130,6 +133,14 @@ func build() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(string(place), "bin", "lockstep-race")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return "", fmt.Errorf("make a place for the node's program: %w", err)
+	}
+	lock, err := process.LockWait(filepath.Join(filepath.Dir(path), "lock")) // one run builds, the next finds it done
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
 	args := []string{"build", "-race", "-tags", "faults"}
 	if overlay := os.Getenv("LOCKSTEP_OVERLAY"); overlay != "" {
 		path = filepath.Join(house.dir, "lockstep-race")
@@ -172,7 +183,7 @@ func own(tb testing.TB, change func(*local.Options)) *site {
 func open(dir string, change func(*local.Options)) (*site, error) {
 	options := local.Default()
 	options.Dir, options.Systems, options.PortBase, options.Binary = dir, local.SystemNames(1), 0, program
-	options.BufferPoolMB = 64
+	options.BufferPoolMB, options.NodeEnv = 64, []string{hasty}
 	if change != nil {
 		change(&options)
 	}

@@ -3,6 +3,81 @@ package main
 // mutants are the guards that must not be lost, each with the test that misses it.
 var mutants = []mutant{
 	{
+		name: "row-lock",
+		file: "node/store/batch.go",
+		old:  "marks(len(ids)) + `) ORDER BY id FOR UPDATE`\n\tif err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {\n\t\treturn nil, time.Time{},",
+		new:  "marks(len(ids)) + `) ORDER BY id`\n\tif err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {\n\t\treturn nil, time.Time{},",
+		pkg:  "./node/posting", test: "TestHoldsOfTwoNodesSumToPendingDebit",
+		failure: "accepted holds do not sum to pending_debit",
+	},
+	{
+		name: "claim-sort",
+		file: "node/store/claims.go",
+		old:  "cmp.Compare(a.ID, b.ID)",
+		new:  `cmp.Compare("", "")`,
+		pkg:  "./node/posting", test: "TestKeysInOppositeOrdersNeverDeadlock",
+		failure: "claims in opposite orders deadlocked",
+	},
+	{
+		name: "claim-command-id",
+		file: "node/posting/batch.go",
+		old:  "b.settlements[i].mine = t.Claim == nil || row.CommandID == t.id",
+		new:  "b.settlements[i].mine = true",
+		pkg:  "./node/posting", test: "TestOneKeyOnTwoNodesHasOneEffect",
+		failure: "a key had not one effect",
+	},
+	{
+		name: "claim-fingerprint",
+		file: "node/posting/batch.go",
+		old:  "if row.Claim.Fingerprint != t.Claim.Fingerprint {",
+		new:  "if false {",
+		pkg:  "./node/posting", test: "TestOneKeyOnTwoNodesHasOneMeaning",
+		failure: "meanings of one key succeeded",
+	},
+	{
+		name: "lane-row-committed",
+		file: "node/posting/resolve.go",
+		old:  "case err == nil && number == b.number:",
+		new:  "case err == nil && number == -b.number:",
+		pkg:  "./node/posting", test: "TestALostCommitIsAnsweredTruly",
+		failure: "a command of a lost COMMIT ran twice",
+	},
+	{
+		name: "lane-row-not-committed",
+		file: "node/posting/resolve.go",
+		old: `			l.log.Info("the COMMIT had not happened", "batch", b.number)
+			return "", errNotCommitted`,
+		new: `			l.log.Info("the COMMIT had not happened", "batch", b.number)
+			return "", nil`,
+		pkg: "./node/posting", test: "TestALostBatchClaimsNothingThatAnotherNodeDid",
+		failure: "command ",
+	},
+	{
+		name: "no-claim-without-answer",
+		file: "node/posting/batch.go",
+		old: `			dropped = append(dropped, t.claimID)
+`,
+		new: "",
+		pkg: "./node/posting", test: "TestNoClaimIsCommittedWithoutItsAnswer",
+		failure: "a claim was committed without its answer",
+	},
+	{
+		name: "lane-fence",
+		file: "node/store/batch.go",
+		old:  "UPDATE lanes SET batch = ? WHERE node = ? AND lane = ? AND incarnation = ?",
+		new:  "UPDATE lanes SET batch = ? WHERE node = ? AND lane = ? AND ? <> 0",
+		pkg:  "./node/posting", test: "TestANodeWhoseIDIsTakenOverWritesNoMore",
+		failure: "a node went on writing after its id was taken over",
+	},
+	{
+		name: "fingerprint-path",
+		file: "api/payments.go",
+		old:  `		hash.Write([]byte(x.param(name) + "\x00"))`,
+		new:  `		hash.Write([]byte(name + "\x00"))`,
+		pkg:  "./cluster/e2e", test: "TestKeyOfOneHoldIsNotThatOfAnother",
+		failure: "idempotency_key_reused",
+	},
+	{
 		name: "redis-sort",
 		file: "locks/set.go",
 		old: `	slices.Sort(names)

@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -83,22 +84,21 @@ func (r runner) kill(ctx context.Context, m mutant) error {
 		return err
 	}
 	if key := m.pkg + " " + m.test; !r.passed[key] {
-		if out, err := goTest(ctx, m, ""); err != nil {
-			return fmt.Errorf("the test fails on the sources as they are:\n%s", tail(out))
+		if out, err := r.test(ctx, m, ""); err != nil {
+			return fmt.Errorf("the test fails on the sources as they are: %w\n%s", err, tail(out))
 		}
 		r.passed[key] = true
 	}
-	build := exec.CommandContext(ctx, "go", "test", "-race", "-tags", "faults", "-overlay", overlay, "-run", "^$", m.pkg)
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("the mutant does not compile:\n%s", tail(string(out)))
-	}
-	out, err := goTest(ctx, m, overlay)
+	out, err := r.test(ctx, m, overlay)
+	var broken *exec.ExitError
 	switch {
 	case err == nil:
 		return fmt.Errorf("%s passes without the guard", m.test)
-	case strings.Contains(out, "panic: test timed out"), strings.Contains(out, "panic: ") && !strings.Contains(out, "--- FAIL: "+m.test):
+	case !errors.As(err, &broken):
+		return fmt.Errorf("the mutant cannot be tested: %w", err)
+	case strings.Contains(out, "panic: "):
 		return fmt.Errorf("the test panicked or hung instead of failing:\n%s", tail(out))
-	case !strings.Contains(out, "--- FAIL: "+m.test):
+	case !strings.Contains(out, "--- FAIL: "+m.test+" "):
 		return fmt.Errorf("another test failed than %s:\n%s", m.test, tail(out))
 	case !strings.Contains(out, m.failure):
 		return fmt.Errorf("%s failed, but not with %q:\n%s", m.test, m.failure, tail(out))
@@ -131,18 +131,40 @@ func (r runner) overlay(m mutant) (string, error) {
 	return path, os.WriteFile(path, content, 0o600)
 }
 
-func goTest(ctx context.Context, m mutant, overlay string) (string, error) {
-	args := []string{"test", "-race", "-tags", "faults", "-count=1", "-timeout", testTimeout.String(), "-run", m.pattern(), "-v"}
-	if overlay != "" {
-		args = append(args, "-overlay", overlay)
+// test compiles the package's tests and runs the one that is named. The error is an *exec.ExitError only when the test
+// itself ended so.
+func (r runner) test(ctx context.Context, m mutant, overlay string) (string, error) {
+	binary, err := r.binary(ctx, m, overlay)
+	if err != nil {
+		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, m.pkg)...)
+	cmd := exec.CommandContext(ctx, binary, "-test.run", m.pattern(), "-test.v", "-test.timeout", testTimeout.String())
+	cmd.Dir = m.pkg
 	cmd.Env = append(os.Environ(), "LOCKSTEP_OVERLAY="+overlay)
 	out, err := cmd.CombinedOutput()
-	if err == nil && !strings.Contains(string(out), "--- PASS: "+m.test) {
+	if err == nil && !strings.Contains(string(out), "--- PASS: "+m.test+" ") {
 		err = fmt.Errorf("there is no test %s", m.test)
 	}
 	return string(out), err
+}
+
+// binary compiles the tests of a package; those of the sources as they are only once.
+func (r runner) binary(ctx context.Context, m mutant, overlay string) (string, error) {
+	path := filepath.Join(r.dir, "mutant.test")
+	if overlay == "" {
+		path = filepath.Join(r.dir, strings.ReplaceAll(strings.Trim(m.pkg, "./"), "/", "-")+".test")
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	args := []string{"test", "-c", "-race", "-tags", "faults", "-o", path}
+	if overlay != "" {
+		args = append(args, "-overlay", overlay)
+	}
+	if out, err := exec.CommandContext(ctx, "go", append(args, m.pkg)...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("compile (%v):\n%s", err, tail(string(out)))
+	}
+	return path, nil
 }
 
 // tail keeps the end of a long output.

@@ -153,9 +153,10 @@ func TestAnUnknownOutcomeIsLearnedByAskingAgain(t *testing.T) {
 		key := newID()
 		reached := make(chan struct{})
 		n.faults.once("before_commit", func() error {
-			p.nextCommit(lost, 700*time.Millisecond)
-			if lost == losesQuestion {
-				p.cutAfterCommit() // the lane cannot even ask
+			if lost == comesLate {
+				p.nextCommit(lost, 700*time.Millisecond)
+			} else {
+				p.cut(true) // the lane cannot even ask
 			}
 			close(reached)
 			return nil
@@ -169,7 +170,7 @@ func TestAnUnknownOutcomeIsLearnedByAskingAgain(t *testing.T) {
 			t.Errorf("a repeat that could not wait heard %q", impatient.code())
 		}
 		here, there := n.start(asked(deposit(account, 10), key)), other.start(asked(deposit(account, 10), key))
-		p.heal()
+		p.cut(false)
 		again := []result{<-here, <-there}
 		for _, r := range again {
 			if !r.ok() {

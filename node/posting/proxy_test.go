@@ -61,20 +61,6 @@ func (p *proxy) nextCommit(what fate, late time.Duration) {
 	p.next, p.late = what, late
 }
 
-// cutAfterCommit takes the database away together with the next COMMIT, until heal.
-func (p *proxy) cutAfterCommit() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.down = true
-}
-
-// heal lets connections through again.
-func (p *proxy) heal() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.down = false
-}
-
 // cut closes all connections and, while down, those that come.
 func (p *proxy) cut(down bool) {
 	p.mu.Lock()
