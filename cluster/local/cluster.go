@@ -118,16 +118,20 @@ func findPrograms(o Options) error {
 // reap ends what still runs of an earlier cluster whose supervisor was killed.
 func (c *Cluster) reap() error { return reapDir(c.options.Dir, c.event) }
 
+// reapDir ends all at once, for each may take its time; report hears of them one by one.
 func reapDir(dir string, report func(process, text string)) error {
 	files, err := filepath.Glob(filepath.Join(dir, "run", "*.pid"))
 	if err != nil {
 		return fmt.Errorf("look for processes left behind: %w", err)
 	}
 	var group errgroup.Group
+	var telling sync.Mutex
 	for _, file := range files {
 		group.Go(func() error {
 			found, err := process.Reap(file, reapGrace)
 			if found {
+				telling.Lock()
+				defer telling.Unlock()
 				report(strings.TrimSuffix(filepath.Base(file), ".pid"), "left by a crashed supervisor, stopped")
 			}
 			return err

@@ -329,4 +329,40 @@ var mutants = []mutant{
 		pkg: "./node/store", test: "TestReadsOnServersThatFail/Misses",
 		failure: "an account that the replica misses",
 	},
+	{
+		name: "answer-not-stored",
+		file: "node/posting/batch.go",
+		old: `case !s.stored:
+`,
+		new: `case true:
+`,
+		pkg: "./cluster/e2e", test: "TestKeyHasOneEffectWhenItsNodeIsKilledAfterCommit",
+		failure: "effects, want 1",
+	},
+	{
+		name: "batch-in-part",
+		file: "node/ledger/book.go",
+		old:  "	for i := len(b.undo) - 1; i >= mark; i-- {",
+		new:  "	for i := len(b.undo) - 1; i >= len(b.undo); i-- {",
+		pkg:  "./cluster/e2e", test: "TestBatchIsAllOrNoneUnlessEachStandsForItself",
+		failure: "a refused batch moved money",
+	},
+	{
+		name: "stranger-pays",
+		file: "node/ledger/book.go",
+		old:  "if !there || !actor.Owns(account) {",
+		new:  `if !there || actor.Principal == "" {`,
+		pkg:  "./cluster/e2e", test: "TestStrangersSeeAndMoveNothing",
+		failure: "want 404",
+	},
+	{
+		name: "client-new-key",
+		file: "api/client/call.go",
+		old: `		case anew:
+			run.key`,
+		new: `		case again, anew:
+			run.key`,
+		pkg: "./cluster/e2e", test: "TestGoClientMakesAPaymentOnceWhenItsAnswerIsLost",
+		failure: "had 2 effects",
+	},
 }
