@@ -2,6 +2,9 @@ package posting
 
 import (
 	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"lockstep/node/ledger"
@@ -14,28 +17,39 @@ func (e *Engine) ExpireDue(ctx context.Context) { e.expireDue(ctx) }
 func (e *Engine) Waiting() int { return e.queue.length() }
 
 // LeaveWhileHanded runs what a caller does at its deadline while a lane takes its task and gives it back without a pause,
-// and tells whether the caller had to stay.
+// and counts the callers that had to stay.
 func LeaveWhileHanded(rounds int) (stayed int) {
-	for range rounds {
+	var current atomic.Pointer[task]
+	var handing sync.WaitGroup
+	stop := make(chan struct{})
+	next := func() *task {
 		t := newTask(Command{Operation: ledger.Settle{}}, "alpha", time.Now())
-		stop, stopped := make(chan struct{}), make(chan struct{})
-		go func() {
-			defer close(stopped)
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					t.state.CompareAndSwap(waiting, taken)
-					t.state.CompareAndSwap(taken, waiting)
-				}
+		current.Store(t)
+		return t
+	}
+	t := next()
+	handing.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				t := current.Load()
+				t.state.CompareAndSwap(waiting, taken)
+				t.state.CompareAndSwap(taken, waiting)
 			}
-		}()
+		}
+	})
+	for range rounds {
+		for t.state.Load() != taken { // the lane is at it
+			runtime.Gosched()
+		}
 		if t.leave() == settled {
 			stayed++
 		}
-		close(stop)
-		<-stopped
+		t = next()
 	}
+	close(stop)
+	handing.Wait()
 	return stayed
 }

@@ -39,8 +39,8 @@ func TestACallerWhoseDeadlinePassesInTheQueueWasNotApplied(t *testing.T) {
 // Between the two questions that a caller asks at its deadline, a lane may give the command back: it must not wait on.
 func TestACallerLeavesWhateverTheLaneDoes(t *testing.T) {
 	t.Parallel()
-	if stayed := posting.LeaveWhileHanded(20_000); stayed != 0 {
-		t.Errorf("%d callers of 20000 went on waiting after their deadline", stayed)
+	if stayed := posting.LeaveWhileHanded(5_000); stayed != 0 {
+		t.Errorf("%d callers of 5000 went on waiting after their deadline", stayed)
 	}
 }
 
