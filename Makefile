@@ -8,7 +8,7 @@ BIN     := bin/lockstep
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TIMEOUT ?= 12m
 
-.PHONY: help install build up down demo test mutants lint clean
+.PHONY: help install build up down demo test bench mutants lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ demo: build ## deposits, transfers, holds, and the proof that no money was lost
 
 test: install ## all tests, on real servers and with the race detector
 	@bash deploy/test.sh
+
+bench: build ## the engine against SQL by hand, as ratios measured in one run
+	@$(BIN) bench $(ARGS)
 
 mutants: install ## remove each guard and see its test fail
 	@$(GO) run -tags $(TAGS) ./deploy/mutants $(ARGS)

@@ -47,7 +47,7 @@ func TestEveryAnswerIsTrueWhateverIsLost(t *testing.T) {
 		all.Go(func() {
 			random := rand.New(rand.NewPCG(seed, uint64(c)))
 			for time.Now().Before(deadline) {
-				histories[c] = append(histories[c], askBoth(nodes, account, random))
+				histories[c] = append(histories[c], ask(nodes, account, random))
 			}
 		})
 	}
@@ -75,19 +75,24 @@ func lose(proxies []*proxy, random *rand.Rand, deadline time.Time) {
 	}
 }
 
-// askBoth asks for one deposit on both nodes at about the same time, with little patience, and once more.
-func askBoth(nodes []*node, account ledger.Number, random *rand.Rand) history {
+// ask asks for one deposit, on both nodes at once and then perhaps again, with little patience.
+func ask(nodes []*node, account ledger.Number, random *rand.Rand) history {
 	h := history{key: newID()}
-	operation := deposit(account, 1)
-	operation.Reference = h.key
-	command := func() result {
-		o := operation
-		o.ID = ledger.TransferID(newID())
-		limit := time.Duration(20+random.IntN(400)) * time.Millisecond
-		return nodes[random.IntN(2)].within(limit, asked(o, h.key))
+	command := func(n *node, limit time.Duration) ledger.Code {
+		operation := deposit(account, 1)
+		operation.Reference = h.key
+		return n.within(limit, asked(operation, h.key)).code()
 	}
-	for range 1 + random.IntN(3) {
-		h.heard = append(h.heard, command().code())
+	patience := func() time.Duration { return time.Duration(20+random.IntN(400)) * time.Millisecond }
+	h.heard = make([]ledger.Code, len(nodes))
+	var both sync.WaitGroup
+	for i, n := range nodes {
+		limit := patience()
+		both.Go(func() { h.heard[i] = command(n, limit) })
+	}
+	both.Wait()
+	if random.IntN(2) == 0 {
+		h.heard = append(h.heard, command(nodes[random.IntN(2)], patience()))
 	}
 	return h
 }
