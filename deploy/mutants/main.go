@@ -162,7 +162,7 @@ func (r runner) binary(ctx context.Context, m mutant, overlay string) (string, e
 		args = append(args, "-overlay", overlay)
 	}
 	if out, err := exec.CommandContext(ctx, "go", append(args, m.pkg)...).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("compile (%v):\n%s", err, tail(string(out)))
+		return "", fmt.Errorf("compile: %s\n%s", err.Error(), tail(string(out)))
 	}
 	return path, nil
 }
