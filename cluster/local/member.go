@@ -256,6 +256,7 @@ func (m *member) freeze() error {
 		return fmt.Errorf("%s is %s, so it cannot be stopped", m.name, m.state)
 	}
 	m.proc.Signal(syscall.SIGSTOP)
+	process.AwaitStopped(m.proc.PID())
 	if m.state != Frozen {
 		m.frozen, m.state = m.state, Frozen
 	}

@@ -93,6 +93,34 @@ func TestStopWakesAFrozenProcess(t *testing.T) {
 	}
 }
 
+func TestAStoppedProcessDoesNothingMore(t *testing.T) {
+	t.Parallel()
+	p, spec := start(t, `while :; do echo on; done`)
+	size := func() int64 {
+		info, err := os.Stat(spec.Log)
+		if err != nil {
+			return 0
+		}
+		return info.Size()
+	}
+	for range 50 {
+		before := size()
+		await(t, "it writes", func() bool { return size() > before })
+		p.Signal(syscall.SIGSTOP)
+		process.AwaitStopped(p.PID())
+		if first := size(); first != sizeLater(size) {
+			t.Fatal("a stopped process went on writing")
+		}
+		p.Signal(syscall.SIGCONT)
+	}
+}
+
+// sizeLater gives a process that still runs the time to write some lines.
+func sizeLater(size func() int64) int64 {
+	<-time.After(5 * time.Millisecond)
+	return size()
+}
+
 func TestReapEndsWhatTheFileNames(t *testing.T) {
 	t.Parallel()
 	p, spec := start(t, `sleep 60`)
