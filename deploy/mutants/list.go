@@ -65,7 +65,7 @@ var mutants = []mutant{
 		name: "lane-fence",
 		file: "node/store/batch.go",
 		old:  "UPDATE lanes SET batch = ? WHERE node = ? AND lane = ? AND incarnation = ?",
-		new:  "UPDATE lanes SET batch = ? WHERE node = ? AND lane = ? AND ? <> 0",
+		new:  "UPDATE lanes SET batch = ? WHERE node = ? AND lane = ? AND ? <> ''",
 		pkg:  "./node/posting", test: "TestANodeWhoseIDIsTakenOverWritesNoMore",
 		failure: "a node went on writing after its id was taken over",
 	},

@@ -29,10 +29,15 @@ const (
 	patience = 20 * time.Second
 )
 
-// TestMain lets more tests run at once than there are cores, for they wait for servers most of the time.
+// TestMain lets more tests run at once than there are cores, for they wait for servers most of the time. A failing
+// sequence of commands is printed, not kept: its database is.
 func TestMain(m *testing.M) {
-	if err := flag.Set("test.parallel", "4"); err != nil { // of the command line counts more
-		panic(err)
+	for name, value := range map[string]string{
+		"test.parallel": "4", "rapid.checks": "60", "rapid.nofailfile": "true", "rapid.shrinktime": "10s",
+	} {
+		if err := flag.Set(name, value); err != nil { // the command line is read later
+			panic(err)
+		}
 	}
 	goleak.VerifyTestMain(m)
 }
