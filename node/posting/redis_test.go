@@ -142,7 +142,7 @@ func TestOppositeTransfersOverTwoNodes(t *testing.T) {
 			for _, locker := range lockers(w) {
 				nodes = append(nodes, w.open(withLocker(locker)))
 			}
-			successes := storm(t, w, nodes, 1500*time.Millisecond)
+			successes := storm(t, w, nodes, time.Second)
 			all := successes[0] + successes[1]
 			for i, n := range nodes {
 				if share := float64(successes[i]) / float64(all); share < 0.2 {
