@@ -50,7 +50,7 @@ var mutants = []mutant{
 		new: `			l.log.Info("the COMMIT had not happened", "batch", b.number)
 			return "", nil`,
 		pkg: "./node/posting", test: "TestALostBatchClaimsNothingThatAnotherNodeDid",
-		failure: "command ",
+		failure: "a command claims a success that the journal does not have",
 	},
 	{
 		name: "no-claim-without-answer",

@@ -289,7 +289,7 @@ type Settle struct {
 	End     State  // Posted (capture), Voided or Expired
 	// For a capture:
 	Transfer TransferID
-	To       Number // empty: the hold's payee
+	To       Number // the payee; the caller fills in the one that the hold names
 	Minor    int64  // 0: the whole hold
 }
 
