@@ -2,6 +2,7 @@ package locks
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"sync"
@@ -44,8 +45,9 @@ func Open(cfg Config) (*Locker, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &Locker{cfg: cfg, stop: stop}
 	var first sync.WaitGroup
+	locker := rand.Text()
 	for _, addr := range cfg.Addrs {
-		s := newServer(addr, cfg)
+		s := newServer(addr, locker, cfg)
 		l.servers = append(l.servers, s)
 		first.Go(func() { s.probe(ctx) })
 	}

@@ -2,39 +2,60 @@ package locks
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
+// wantedFor is how long a name that was given back is kept for the one who
+// wanted it: enough for the pause between two of its tries.
+const wantedFor = 50 * time.Millisecond
+
 // Each script handles all names of a set in one call and answers one character
-// per key, '1' or '0', in the order of KEYS. ARGV[1] is the owner's token. What
+// per key, '1' or '0', in the order of KEYS. ARGV[1] is the set's token. What
 // one command can do for many keys is one command: most of a script's time is
 // the step from Lua into a command. unpack carries some 8,000 keys, which
 // namesMax keeps clear of.
+//
+// A key holds the token, and behind a bar the locker that wants it next, if
+// somebody was refused: "token|locker". Given back, it is kept for that locker a
+// moment: "|locker". Without it a locker that tries at the wrong moments would
+// never see a busy name free.
 const (
 	// takeSource sets each free key for ARGV[2] milliseconds. For each key that
-	// was not free the second list names its holder.
+	// was not free the second list names its holder, and the key remembers that
+	// the locker ARGV[3] wants it, unless another was first.
 	takeSource = `
-local bits, holders = {}, {}
+local bits, holders, ours = {}, {}, '|' .. ARGV[3]
 for i, holder in ipairs(redis.call('MGET', unpack(KEYS))) do
-  if holder then
-    bits[i] = '0'
-    holders[#holders + 1] = holder
-  else
+  if not holder or holder == ours then
     redis.call('PSETEX', KEYS[i], ARGV[2], ARGV[1])
     bits[i] = '1'
+  else
+    local bar = string.find(holder, '|', 1, true)
+    if not bar then
+      redis.call('SET', KEYS[i], holder .. ours, 'KEEPTTL')
+    elseif bar > 1 then
+      holder = string.sub(holder, 1, bar - 1)
+    end
+    holders[#holders + 1] = holder
+    bits[i] = '0'
   end
 end
 return {table.concat(bits), holders}`
 
-	// giveSource deletes each key that still holds the token. Without the
-	// comparison an owner whose time had run out would delete the next one's.
+	// giveSource deletes each key that still holds the token, or keeps it for
+	// ARGV[2] milliseconds for the locker that wants it. Without the comparison
+	// an owner whose time had run out would delete the next one's.
 	giveSource = `
 local bits, mine = {}, {}
 for i, holder in ipairs(redis.call('MGET', unpack(KEYS))) do
   bits[i] = '0'
   if holder == ARGV[1] then
     mine[#mine + 1] = KEYS[i]
+    bits[i] = '1'
+  elseif holder and string.sub(holder, 1, #ARGV[1] + 1) == ARGV[1] .. '|' then
+    redis.call('PSETEX', KEYS[i], ARGV[2], string.sub(holder, #ARGV[1] + 1))
     bits[i] = '1'
   end
 end
@@ -50,7 +71,7 @@ return table.concat(bits)`
 local bits = {}
 for i, holder in ipairs(redis.call('MGET', unpack(KEYS))) do
   bits[i] = '0'
-  if holder == ARGV[1] then
+  if holder == ARGV[1] or holder and string.sub(holder, 1, #ARGV[1] + 1) == ARGV[1] .. '|' then
     redis.call('PEXPIRE', KEYS[i], ARGV[2])
     bits[i] = '1'
   end

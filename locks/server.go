@@ -42,6 +42,7 @@ type server struct {
 	addr     string
 	client   *redis.Client
 	scripts  scripts
+	locker   string // who wants a name, told to others
 	timeout  time.Duration
 	probeKey string
 	onChange func(ServerState)
@@ -60,10 +61,11 @@ type debt struct {
 	token string
 }
 
-func newServer(addr string, cfg Config) *server {
+func newServer(addr, locker string, cfg Config) *server {
 	s := &server{
 		addr:     addr,
 		scripts:  newScripts(),
+		locker:   locker,
 		timeout:  cfg.Timeout,
 		probeKey: cfg.Prefix + ":probe",
 		onChange: cfg.OnChange,
@@ -125,7 +127,7 @@ func (s *server) extend(ctx context.Context, keys []string, token string, ttl ti
 }
 
 func (s *server) runTake(ctx context.Context, keys []string, token string, ttl time.Duration) (taken, error) {
-	reply, err := s.scripts.take.Run(ctx, s.client, keys, token, ttl.Milliseconds()).Result()
+	reply, err := s.scripts.take.Run(ctx, s.client, keys, token, ttl.Milliseconds(), s.locker).Result()
 	if err != nil {
 		return taken{}, err
 	}
@@ -141,7 +143,7 @@ func (s *server) runExtend(ctx context.Context, keys []string, token string, ttl
 }
 
 func (s *server) runGive(ctx context.Context, keys []string, token string) (string, error) {
-	reply, err := s.scripts.give.Run(ctx, s.client, keys, token).Result()
+	reply, err := s.scripts.give.Run(ctx, s.client, keys, token, wantedFor.Milliseconds()).Result()
 	if err != nil {
 		return "", err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -212,11 +213,13 @@ func TestGrantsFollowTheServersVotes(t *testing.T) {
 	})
 }
 
+// snapshot is who holds what, whoever wants it.
 func snapshot(servers []*redisServer, names []string) []string {
 	var owners []string
 	for _, s := range servers {
 		for _, name := range names {
-			owners = append(owners, s.owner(name))
+			owner, _, _ := strings.Cut(s.owner(name), "|")
+			owners = append(owners, owner)
 		}
 	}
 	return owners

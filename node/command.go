@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"lockstep/api/auth"
@@ -49,11 +50,24 @@ func (c *Command) Run(ctx context.Context, version Version) error {
 	if err != nil {
 		return err
 	}
+	collectSeldom()
 	node, err := Open(ctx, config, version, newLogger(config.LogLevel))
 	if err != nil {
 		return err
 	}
 	return node.Run(ctx)
+}
+
+// collectSeldom trades memory for time: a node's live heap is small, so collecting it at twice its size would keep the
+// collector busy. Above the soft limit it works as hard as it must. GOGC and GOMEMLIMIT override both.
+func collectSeldom() {
+	const percent, bytesMax = 400, 150 << 20
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(bytesMax)
+	}
 }
 
 func newLogger(level string) *slog.Logger {

@@ -2,6 +2,7 @@ package posting
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -16,11 +17,16 @@ type batch struct {
 	tx          *store.Tx
 	tasks       []*task
 	settlements []settlement
+	how         how
 
 	claims  map[string]store.ClaimRow // as read back, by id
 	replays map[ledger.TransferID]ledger.Transfer
 	book    *ledger.Book
+	busy    []ledger.AccountID // kept by another transaction
 }
+
+// errKeysUsed says that one of the batch's keys has a row.
+var errKeysUsed = errors.New("posting: an idempotency key of the batch was used before")
 
 // settlement is what a task is told once the COMMIT is known.
 type settlement struct {
@@ -28,10 +34,17 @@ type settlement struct {
 	err     error
 	stored  bool // the answer stands under the key
 	mine    bool // the claim is this command's, or there is none: it runs
+	away    bool // one of its rows is kept elsewhere: it returns to the queue
+}
+
+// how a batch is run: as a rule without either.
+type how struct {
+	keysUsed   bool // one of the keys has a row: read whose they are
+	skipLocked bool // a row was waited for in vain: do without those that are kept
 }
 
 // prepare does everything up to COMMIT. After an error the transaction is rolled back and nothing has happened.
-func (l *lane) prepare(tasks []*task) (b *batch, err error) {
+func (l *lane) prepare(tasks []*task, as how) (b *batch, err error) {
 	defer func() {
 		if bug := recover(); bug != nil {
 			err = fmt.Errorf("posting: panic in a batch: %v", bug)
@@ -48,14 +61,7 @@ func (l *lane) prepare(tasks []*task) (b *batch, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b = &batch{number: l.number + 1, tx: tx, tasks: tasks, settlements: make([]settlement, len(tasks))}
-	owned, err := store.AdvanceLane(l.life, tx, l.lane, l.identity.Incarnation, b.number)
-	if err != nil {
-		return b, err
-	}
-	if !owned {
-		return b, errLaneLost
-	}
+	b = &batch{number: l.number + 1, tx: tx, tasks: tasks, settlements: make([]settlement, len(tasks)), how: as}
 	for _, step := range []func(context.Context, *batch) error{l.claim, l.lockRows, l.apply, l.write} {
 		if err := step(l.life, b); err != nil {
 			return b, err
@@ -81,20 +87,50 @@ func (l *lane) makeStripes(tasks []*task) error {
 	return nil
 }
 
-// claim inserts the idempotency keys and reads them back: the command id in each row tells whose it is.
+// claim writes the lane's row and inserts the idempotency keys. As a rule all of them are new, and then all are ours. If
+// one is not, the batch is run again with keysUsed, and their rows are read.
 func (l *lane) claim(ctx context.Context, b *batch) error {
+	store.AdvanceLane(b.tx, l.lane, l.identity.Incarnation, b.number)
 	var rows []store.ClaimRow
 	var ids []string
-	for _, t := range b.tasks {
+	for i, t := range b.tasks {
+		b.settlements[i].mine = true
 		if t.Claim != nil {
-			rows = append(rows, store.ClaimRow{ID: t.claimID, Claim: *t.Claim, CommandID: t.id, CreatedAt: l.store.Now()})
+			rows = append(rows, l.claimRow(t))
 			ids = append(ids, t.claimID)
 		}
 	}
-	if err := store.InsertClaims(ctx, b.tx, rows); err != nil {
-		return err
+	insert := store.InsertClaims
+	if b.how.keysUsed {
+		insert = store.ProposeClaims
 	}
-	var err error
+	insert(b.tx, rows)
+	found, err := b.tx.Flush(ctx)
+	switch {
+	case store.ClaimTaken(err):
+		return errKeysUsed
+	case err != nil:
+		return fmt.Errorf("claim keys: %w", err)
+	case found[0] == 0:
+		return errLaneLost
+	case !b.how.keysUsed:
+		return nil
+	}
+	return l.readClaims(ctx, b, ids)
+}
+
+// claimRow claims a task's key. A payment's success is rendered from its transfer, whose id is known already; every other
+// answer is written once it is known.
+func (l *lane) claimRow(t *task) store.ClaimRow {
+	row := store.ClaimRow{ID: t.claimID, Claim: *t.Claim, CommandID: t.id, CreatedAt: l.store.Now()}
+	if payment, ok := t.Operation.(ledger.Pay); ok {
+		row.TransferID, row.Renderer = string(payment.ID), t.Renderer.Version()
+	}
+	return row
+}
+
+// readClaims reads the keys' rows back: the command id in each row tells whose it is.
+func (l *lane) readClaims(ctx context.Context, b *batch, ids []string) (err error) {
 	if b.claims, err = store.ReadClaims(ctx, b.tx, ids); err != nil {
 		return err
 	}
@@ -152,7 +188,7 @@ func (l *lane) lockRows(ctx context.Context, b *batch) error {
 	slices.Sort(ids)
 	slices.Sort(holdIDs)
 	began := time.Now()
-	accounts, now, err := store.LockAccounts(ctx, b.tx, slices.Compact(ids))
+	accounts, now, err := l.lockAccounts(ctx, b, slices.Compact(ids))
 	if err != nil {
 		return err
 	}
@@ -166,6 +202,30 @@ func (l *lane) lockRows(ctx context.Context, b *batch) error {
 	}
 	b.book = ledger.NewBook(l.store.System(), l.lane, now, accounts, holds)
 	return nil
+}
+
+// lockAccounts locks the rows, or those that are free; the commands of the others leave the batch.
+func (l *lane) lockAccounts(ctx context.Context, b *batch, ids []ledger.AccountID) ([]ledger.Account, time.Time, error) {
+	if !b.how.skipLocked {
+		return store.LockAccounts(ctx, b.tx, ids)
+	}
+	accounts, now, busy, err := store.LockFreeAccounts(ctx, b.tx, ids)
+	for i := range accounts {
+		delete(l.kept, accounts[i].ID)
+	}
+	for i, t := range b.tasks {
+		s := &b.settlements[i]
+		if s.mine && slices.ContainsFunc(busy, func(id ledger.AccountID) bool { return t.needs(id, l) }) {
+			s.mine, s.away = false, true
+		}
+	}
+	b.busy = busy
+	return accounts, now, err
+}
+
+// needs tells whether the task works on the account; the lane's own stripes count too.
+func (t *task) needs(id ledger.AccountID, l *lane) bool {
+	return slices.Contains(t.Operation.Accounts(l.store.System(), l.lane), id)
 }
 
 // apply runs the commands in order of arrival; each sees what those before it did.
@@ -198,26 +258,25 @@ func storable(status int) bool {
 	return status >= 200 && status < 300 || status == 404 || status == 409 || status == 422
 }
 
-// write stores what the commands did, with one statement for each table.
+// write stores what the commands did, with one statement for each table, all of them in one round trip.
 func (l *lane) write(ctx context.Context, b *batch) error {
-	if err := store.InsertTransfers(ctx, b.tx, l.store.System(), b.book.Transfers); err != nil {
-		return err
-	}
-	if err := store.InsertEntries(ctx, b.tx, b.book.Entries); err != nil {
-		return err
-	}
-	if err := store.UpdateAccounts(ctx, b.tx, b.book.Changed()); err != nil {
-		return err
-	}
-	if err := store.PutHolds(ctx, b.tx, b.book.ChangedHolds()); err != nil {
-		return err
+	store.InsertTransfers(b.tx, l.store.System(), b.book.Transfers)
+	store.InsertEntries(b.tx, b.book.Entries)
+	store.UpdateAccounts(b.tx, b.book.Changed())
+	store.PutHolds(b.tx, b.book.ChangedHolds())
+	if err := l.tell(b); err != nil {
+		return fmt.Errorf("write the outbox: %w", err)
 	}
 	answered, dropped := b.answers()
 	if err := store.AnswerClaims(ctx, b.tx, answered); err != nil {
 		return err
 	}
 	l.metrics.claimsDropped.Add(float64(len(dropped)))
-	return store.DeleteClaims(ctx, b.tx, dropped)
+	store.DeleteClaims(b.tx, dropped)
+	if _, err := b.tx.Flush(ctx); err != nil {
+		return fmt.Errorf("write the batch: %w", err)
+	}
+	return nil
 }
 
 // answers lists the answers to store, and the claims to delete because theirs are not: no claim commits without its
@@ -226,23 +285,23 @@ func (b *batch) answers() (answered []store.ClaimRow, dropped []string) {
 	for i, t := range b.tasks {
 		s := b.settlements[i]
 		switch {
-		case t.Claim == nil || !s.mine:
+		case t.Claim != nil && s.away:
+			dropped = append(dropped, t.claimID)
+		case t.Claim == nil || !s.mine || t.rendered(s.outcome):
 		case !s.stored:
 			dropped = append(dropped, t.claimID)
 		default:
-			answered = append(answered, answerRow(t, s.outcome, b.book.Now))
+			answered = append(answered, store.ClaimRow{
+				ID: t.claimID, Claim: *t.Claim, CommandID: t.id, Answer: &b.settlements[i].outcome.Answer, CreatedAt: b.book.Now,
+			})
 		}
 	}
 	return answered, dropped
 }
 
-// answerRow stores a payment's success as its transfer's id, from which it is rendered again, and all else as bytes.
-func answerRow(t *task, outcome Outcome, now time.Time) store.ClaimRow {
-	row := store.ClaimRow{ID: t.claimID, Claim: *t.Claim, CommandID: t.id, Renderer: t.Renderer.Version(), CreatedAt: now}
-	if _, payment := t.Operation.(ledger.Pay); payment && outcome.Refusal == nil {
-		row.TransferID = string(outcome.Result.Transfer.ID)
-		return row
-	}
-	row.Answer = &outcome.Answer
-	return row
+// rendered tells whether the claim, as it was made, already says the answer: a payment that succeeded is rendered again
+// from its transfer. All else is kept as bytes.
+func (t *task) rendered(outcome Outcome) bool {
+	_, payment := t.Operation.(ledger.Pay)
+	return payment && outcome.Refusal == nil
 }

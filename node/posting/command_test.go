@@ -122,6 +122,16 @@ func (n *node) start(command posting.Command) <-chan result {
 	return answered
 }
 
+// recovered submits a command until a source that had failed takes it.
+func (n *node) recovered(command posting.Command) (r result) {
+	n.Helper()
+	n.eventually("the source takes writes again", func() bool {
+		r = n.submit(command)
+		return r.code() != ledger.SourceUnavailable
+	})
+	return r
+}
+
 func (n *node) succeed(operation ledger.Operation) result {
 	n.Helper()
 	r := n.submit(fresh(operation))

@@ -29,6 +29,7 @@ type Config struct {
 	RepeatsMax        int           // tries of one batch after deadlocks and lock wait timeouts
 	BackMin           time.Duration // a command of a busy account returns to the queue for at least this long
 	BackMax           time.Duration
+	LateRelease       bool // Redis locks are given back after COMMIT and not just before it; for benchmarks
 
 	// Fault, if set, is called at the points before_commit and after_commit of each batch; an error loses the answer to
 	// COMMIT, or the connection before it. Nil outside of tests.
@@ -89,9 +90,10 @@ func Open(ctx context.Context, config Config, db *store.Store, locker Locker, id
 		queue: newQueue(config), keys: keys{inHand: map[string]*task{}}, lost: make(chan struct{}),
 	}
 	e.metrics = newMetrics(registry, e.queue.length)
+	e.queue.onReserve = e.metrics.reserved.Inc
 	e.life, e.endLife = context.WithCancel(context.WithoutCancel(ctx))
 	for number := range config.Lanes {
-		l := &lane{Engine: e, lane: ledger.Lane{Node: identity.Node, Lane: number}, stripes: map[ledger.AccountID]bool{}}
+		l := &lane{Engine: e, lane: ledger.Lane{Node: identity.Node, Lane: number}, stripes: map[ledger.AccountID]bool{}, kept: map[ledger.AccountID]bool{}}
 		if err := l.start(ctx); err != nil {
 			e.queue.close()
 			e.endLife()

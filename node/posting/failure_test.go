@@ -77,7 +77,7 @@ func TestALostConnectionIsReplacedOnce(t *testing.T) {
 		t.Errorf("without a source a caller hears %q", r.code())
 	}
 	p.cut(false)
-	if r := n.submit(command); !r.ok() || r.Replayed || w.posted(account) != 120 {
+	if r := n.recovered(command); !r.ok() || r.Replayed || w.posted(account) != 120 {
 		t.Errorf("when the source is back: %v, balance %d", r.err, w.posted(account))
 	}
 	w.verify()

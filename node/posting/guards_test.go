@@ -100,7 +100,9 @@ func (w *world) claimAway(claim *store.Claim) (free func()) {
 	w.Helper()
 	tx, err := w.setup.Begin(w.context())
 	must(w, err)
-	must(w, store.InsertClaims(w.context(), tx, []store.ClaimRow{{ID: claim.ID(), Claim: *claim, CommandID: newID(), CreatedAt: w.setup.Now()}}))
+	store.InsertClaims(tx, []store.ClaimRow{{ID: claim.ID(), Claim: *claim, CommandID: newID(), CreatedAt: w.setup.Now()}})
+	_, err = tx.Flush(w.context())
+	must(w, err)
 	return func() { must(w, tx.Rollback()) }
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,9 +22,23 @@ type lane struct {
 	lane    ledger.Lane
 	number  int64 // of the last batch that committed
 	stripes map[ledger.AccountID]bool
+	kept    map[ledger.AccountID]bool // accounts whose rows another transaction kept when they were last tried
 
 	releases sync.WaitGroup // of Redis locks, under way
+	unlocked *locks.Set     // the last one that was given back
+
+	broken      time.Duration // how long the source is left alone after it failed; 0 while it is well
+	brokenUntil time.Time
 }
+
+// keptPause is how long a row that another transaction keeps is left alone.
+const keptPause = 50 * time.Millisecond
+
+// How long a source that takes no writes is left alone: it comes back no faster for being asked by everybody.
+const (
+	brokenMin = 100 * time.Millisecond
+	brokenMax = time.Second
+)
 
 // start learns the number of the lane's last batch.
 func (l *lane) start(ctx context.Context) error {
@@ -52,6 +67,11 @@ func (l *lane) process(batch []*task) {
 		return
 	default:
 	}
+	if time.Now().Before(l.brokenUntil) {
+		l.metrics.shunned.Add(float64(len(batch)))
+		l.settleAll(batch, errSource())
+		return
+	}
 	set, ready := l.lock(batch)
 	if len(ready) == 0 {
 		l.unlock(set)
@@ -60,10 +80,10 @@ func (l *lane) process(batch []*task) {
 	_ = l.post(ready, set) // the tasks know, and the log
 }
 
-// lock takes the Redis locks of the batch in one go, once those of the last batch are given back: its names would seem
-// busy else. Tasks with a busy account return to the queue. A busy key is answered at once, but not to a task that came
-// back: the key may still be in the set of its last attempt, in another lane's hands. Without a quorum of Redis servers
-// everything goes on: the row locks are the truth.
+// lock takes the Redis locks of the batch's accounts in one go, once those of the last batch are given back: its names
+// would seem busy else. Tasks with a busy account return to the queue. Idempotency keys need no lock: requests that share
+// one are about the same accounts, or wait for its row. Without a quorum of Redis servers everything goes on: the row
+// locks are the truth.
 func (l *lane) lock(batch []*task) (*locks.Set, []*task) {
 	if l.locker == nil {
 		return nil, batch
@@ -86,8 +106,6 @@ func (l *lane) lock(batch []*task) (*locks.Set, []*task) {
 		switch {
 		case held(set, t.names):
 			ready = append(ready, t)
-		case t.Claim != nil && t.notBefore.IsZero() && set.Grant(keyLock(t.claimID)) == locks.Busy:
-			l.settle(t, Outcome{}, errInProgress(), false)
 		default:
 			busy = append(busy, t)
 			elsewhere = append(elsewhere, t.lacks(set)...)
@@ -117,11 +135,12 @@ func held(set *locks.Set, names []string) bool {
 	return true
 }
 
-// unlock gives the set back without making anybody wait for it.
+// unlock gives the set back without making anybody wait for it; a second time it does nothing.
 func (l *lane) unlock(set *locks.Set) {
-	if set == nil {
+	if set == nil || set == l.unlocked {
 		return
 	}
+	l.unlocked = set
 	l.releases.Go(func() {
 		lost, err := set.Release(context.WithoutCancel(l.life))
 		l.metrics.lost.Add(float64(lost))
@@ -138,23 +157,32 @@ func (l *lane) jitter() time.Duration {
 // post runs the tasks in one transaction, repeats it where the error allows that, and answers. It returns what it gave
 // up at.
 func (l *lane) post(tasks []*task, set *locks.Set) error {
+	defer l.unlock(set)
+	as := how{skipLocked: l.anyKept(tasks)}
 	for try, lost := 1, false; ; try++ {
-		b, err := l.prepare(tasks)
+		b, err := l.prepare(tasks, as)
 		if err == nil {
-			l.unlock(set) // early: the next node then queues on the row locks while this one's COMMIT syncs
+			l.broken = 0
+			if !l.config.LateRelease {
+				l.unlock(set) // early: the next node then queues on the row locks while this one's COMMIT syncs
+			}
 			l.commit(b)
 			return nil
 		}
+		if errors.Is(err, errKeysUsed) && !as.keysUsed {
+			as.keysUsed = true // and no failure
+			continue
+		}
 		l.metrics.failure(err)
 		switch class := store.ClassOf(err); {
-		case class == store.ClassAgain && try < l.config.RepeatsMax:
+		case store.LockWait(err) && !as.skipLocked:
+			as.skipLocked = true
+		case class == store.ClassAgain && !store.LockWait(err) && try < l.config.RepeatsMax:
 			time.Sleep(l.jitter())
 		case class == store.ClassServer && !lost:
 			lost = true // once more, on a new connection
 		default:
-			err = l.giveUp(tasks, err)
-			l.unlock(set)
-			return err
+			return l.giveUp(tasks, err)
 		}
 	}
 }
@@ -171,7 +199,9 @@ func (l *lane) giveUp(tasks []*task, err error) error {
 	case class == store.ClassAgain:
 		l.giveBack(tasks, l.jitter())
 	case class == store.ClassServer:
-		l.log.Error("the source takes no writes", "error", err, "commands", len(tasks))
+		l.broken = min(max(2*l.broken, brokenMin), brokenMax)
+		l.brokenUntil = time.Now().Add(l.broken)
+		l.log.Error("the source takes no writes", "error", err, "commands", len(tasks), "pause", l.broken)
 		l.settleAll(tasks, errSource())
 	case len(tasks) == 1:
 		l.log.Error("a command failed; nothing was applied", "error", err, "request_id", requestID(tasks[0]))
@@ -194,8 +224,10 @@ func (l *lane) split(tasks []*task) error {
 	return l.post(tasks[half:], nil)
 }
 
-// commit sends the COMMIT and answers each caller once its outcome is known.
+// commit sends the COMMIT and answers each caller once its outcome is known. Tasks that left the batch return to the
+// queue first: no COMMIT contains them.
 func (l *lane) commit(b *batch) {
+	l.sendAway(b)
 	began := time.Now()
 	token, err := l.sendCommit(b)
 	l.metrics.commit.Observe(time.Since(began).Seconds())
@@ -214,6 +246,34 @@ func (l *lane) commit(b *batch) {
 		s.outcome.Token = token
 		l.settle(t, s.outcome, s.err, s.stored)
 	}
+}
+
+// sendAway returns the tasks of rows that are kept elsewhere to the queue.
+func (l *lane) sendAway(b *batch) {
+	if len(b.busy) == 0 {
+		return
+	}
+	var stay, away []*task
+	var settlements []settlement
+	for i, t := range b.tasks {
+		if b.settlements[i].away {
+			away = append(away, t)
+			continue
+		}
+		stay, settlements = append(stay, t), append(settlements, b.settlements[i])
+	}
+	b.tasks, b.settlements = stay, settlements
+	l.metrics.skipped.Add(float64(len(away)))
+	for _, id := range b.busy {
+		l.kept[id] = true
+	}
+	l.giveBack(away, keptPause, b.busy...)
+}
+
+// anyKept tells whether a row of the tasks was last seen in the hands of another transaction: once waited for in vain is
+// enough.
+func (l *lane) anyKept(tasks []*task) bool {
+	return slices.ContainsFunc(tasks, func(t *task) bool { return t.any(l.kept) })
 }
 
 // sendCommit commits. Every error is an unknown outcome.

@@ -123,7 +123,7 @@ func (p *proxy) questions(client, server net.Conn) {
 		if p.slow != nil {
 			time.Sleep(p.slow(buffer[:n]))
 		}
-		if bytes.HasSuffix(buffer[:n], []byte("\x03COMMIT")) && p.lose(client, server, buffer[:n]) {
+		if bytes.Contains(buffer[:n], []byte("\x03COMMIT;")) && p.lose(client, server, buffer[:n]) {
 			return
 		}
 		if _, err := server.Write(buffer[:n]); err != nil {

@@ -2,6 +2,7 @@ package posting
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,13 +18,16 @@ type queue struct {
 	inHand  map[ledger.AccountID]bool      // accounts that a lane of this node works on
 	resting map[ledger.AccountID]time.Time // accounts that were busy on another node: not to be tried before
 	closed  bool
-	changed chan struct{} // closed and replaced at each change
+
+	onReserve func()        // told of each command whose accounts are kept for it
+	changed   chan struct{} // closed and replaced at each change
 }
 
 func newQueue(config Config) *queue {
 	return &queue{
 		tasksMax: config.QueueMax, batchTransfersMax: config.BatchTransfersMax, batchAccountsMax: config.BatchAccountsMax,
 		inHand: map[ledger.AccountID]bool{}, resting: map[ledger.AccountID]time.Time{}, changed: make(chan struct{}),
+		onReserve: func() {},
 	}
 }
 
@@ -91,29 +95,38 @@ func waitFor(changed <-chan struct{}, next time.Time) {
 	}
 }
 
+// A command that needs two busy accounts at once would wait for ever while each of them serves others. So once it has been
+// passed over for reserveAfter, this node takes its accounts for nobody who came later. The end is for accounts that
+// nobody gets, for they are kept elsewhere: they may not stop the others for longer.
+const (
+	reserveAfter = 20 * time.Millisecond
+	reserveUntil = 500 * time.Millisecond
+)
+
 // pick takes what fits into a batch and says when the next task that was given back may be taken.
 func (q *queue) pick(now time.Time) (batch []*task, next time.Time) {
 	maps.DeleteFunc(q.resting, func(_ ledger.AccountID, until time.Time) bool { return !until.After(now) })
 	kept := q.tasks[:0]
-	accounts, transfers := map[ledger.AccountID]bool{}, 0
+	accounts, reserved, transfers := map[ledger.AccountID]bool{}, map[ledger.AccountID]bool{}, 0
 	for _, t := range q.tasks {
 		due := q.due(t)
 		switch {
 		case t.state.Load() != waiting:
-		case due.After(now):
-			if next.IsZero() || due.Before(next) {
+			continue
+		case due.After(now), q.elsewhere(t):
+			if due.After(now) && (next.IsZero() || due.Before(next)) {
 				next = due
 			}
-			kept = append(kept, t)
-		case q.fits(t, transfers, accounts) && t.state.CompareAndSwap(waiting, taken):
+			q.reserve(t, now, reserved)
+		case !t.any(reserved) && q.fits(t, transfers, accounts) && t.state.CompareAndSwap(waiting, taken):
 			for _, id := range t.accounts {
 				accounts[id] = true
 			}
 			transfers += t.transfers
 			batch = append(batch, t)
-		case t.state.Load() == waiting:
-			kept = append(kept, t)
+			continue
 		}
+		kept = append(kept, t)
 	}
 	clear(q.tasks[len(kept):])
 	q.tasks = kept
@@ -121,6 +134,30 @@ func (q *queue) pick(now time.Time) (batch []*task, next time.Time) {
 		q.inHand[id] = true
 	}
 	return batch, next
+}
+
+// reserve keeps the accounts of a task that was passed over for long.
+func (q *queue) reserve(t *task, now time.Time, reserved map[ledger.AccountID]bool) {
+	if waited := now.Sub(t.since); waited < reserveAfter || waited >= reserveUntil || len(t.accounts) < 2 {
+		return
+	}
+	for _, id := range t.accounts {
+		reserved[id] = true
+	}
+	if !t.reserves {
+		t.reserves = true
+		q.onReserve()
+	}
+}
+
+// elsewhere tells whether another lane works on one of the task's accounts.
+func (q *queue) elsewhere(t *task) bool { return t.any(q.inHand) }
+
+func (t *task) any(of map[ledger.AccountID]bool) bool {
+	if len(of) == 0 {
+		return false
+	}
+	return slices.ContainsFunc(t.accounts, func(id ledger.AccountID) bool { return of[id] })
 }
 
 // due tells when a task may be taken.
@@ -134,21 +171,16 @@ func (q *queue) due(t *task) time.Time {
 	return due
 }
 
-// fits tells whether no other lane works on the task's accounts and the batch has room for it. An empty batch has room
-// for every task.
+// fits tells whether the batch has room for the task. An empty batch has room for every task.
 func (q *queue) fits(t *task, transfers int, accounts map[ledger.AccountID]bool) bool {
 	if transfers > 0 && transfers+t.transfers > q.batchTransfersMax {
 		return false
 	}
 	fresh := 0
 	for _, id := range t.accounts {
-		if accounts[id] {
-			continue
+		if !accounts[id] {
+			fresh++
 		}
-		if q.inHand[id] {
-			return false
-		}
-		fresh++
 	}
 	return transfers == 0 || len(accounts)+fresh <= q.batchAccountsMax
 }

@@ -275,7 +275,7 @@ func TestASplitStopsAtALostSource(t *testing.T) {
 		t.Errorf("the lost source was asked %v times, want 2", tries)
 	}
 	p.cut(false)
-	n.succeed(deposit(account, 1))
+	n.recovered(fresh(deposit(account, 1)))
 	if posted := w.posted(account); posted != 102 {
 		t.Errorf("the balance is %d, not 102", posted)
 	}

@@ -78,28 +78,6 @@ func TestCommandsOfABusyAccountRunWhenItIsFree(t *testing.T) {
 	w.verify()
 }
 
-// A key that another node has in hand is in progress there; the others of the batch do not care.
-func TestABusyKeyIsInProgress(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	prefix := newPrefix()
-	n := w.open(withLocker(w.locker(prefix)))
-	account := n.funded(100)
-	command := asked(deposit(account, 10), "elsewhere")
-	release := w.take(prefix, "key:"+command.Claim.ID())
-	results := n.combine(command, fresh(deposit(account, 1)))
-	if code := results[0].code(); code != ledger.RequestInProgress {
-		t.Errorf("a key that another node has in hand was answered %q", code)
-	}
-	if !results[1].ok() || w.posted(account) != 101 {
-		t.Errorf("its neighbour: %v, balance %d", results[1].err, w.posted(account))
-	}
-	release()
-	if r := n.submit(command); !r.ok() || r.Replayed {
-		t.Errorf("the key after it was given back: %v, replayed %t", r.err, r.Replayed)
-	}
-}
-
 // Redis is never the proof: without it the rows decide, and the engine says so.
 func TestWithoutRedisTheRowsDecide(t *testing.T) {
 	t.Parallel()
@@ -235,26 +213,6 @@ func TestALaneIsNotBusyWithItself(t *testing.T) {
 	}
 	if n.metric("degraded_batches_total") != 0 || n.metric("locks_lost_total") != 0 {
 		t.Errorf("degraded %v, lost %v", n.metric("degraded_batches_total"), n.metric("locks_lost_total"))
-	}
-}
-
-// A command that went back to the queue may meet the lock of its own key there, which another lane has not given back yet.
-func TestACommandThatCameBackIsNotInProgress(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	prefix := newPrefix()
-	var slow []string
-	for _, addr := range servers.Shared(t).RedisAddrs {
-		slow = append(slow, w.proxy(addr, slowToGiveBack).listener.Addr().String())
-	}
-	n := w.open(withLocker(w.locker(prefix, slow...)), func(o *options) { o.engine.Lanes = 2 })
-	account := n.funded(100)
-	release := w.take(prefix, lockOf(account))
-	answer := n.start(fresh(deposit(account, 10)))
-	n.eventually("it comes back several times", func() bool { return n.metric("lock_seconds") > 6 || len(answer) == 1 })
-	release()
-	if r := <-answer; !r.ok() || w.posted(account) != 110 {
-		t.Errorf("a command that came back was answered for its own key: %v, balance %d", r.err, w.posted(account))
 	}
 }
 

@@ -25,10 +25,11 @@ type task struct {
 	id        string // of the command; what a claim row is recognised by
 	claimID   string
 	accounts  []ledger.AccountID // ordinary accounts, which the Redis locks are about
-	names     []string           // of the Redis locks: the accounts, then the key
+	names     []string           // of the accounts' Redis locks
 	transfers int                // what it counts in a batch
 	since     time.Time
 	notBefore time.Time // given back by a lane: not to be taken earlier; guarded by the queue
+	reserves  bool      // its accounts were kept for it; guarded by the queue
 
 	state   atomic.Int32
 	done    chan struct{} // closed when the fields below are final
@@ -54,7 +55,6 @@ func newTask(command Command, system string, now time.Time) *task {
 	}
 	if command.Claim != nil {
 		t.claimID = command.Claim.ID()
-		t.names = append(t.names, keyLock(t.claimID))
 	}
 	return t
 }
@@ -63,8 +63,6 @@ func newTask(command Command, system string, now time.Time) *task {
 func accountLock(system string, id ledger.AccountID) string {
 	return "account:" + string(ledger.NewNumber(system, id))
 }
-
-func keyLock(claimID string) string { return "key:" + claimID }
 
 // leave is for a caller whose deadline has come. It takes a waiting task with it, leaves one that a lane works on without
 // knowing its outcome, and finds a settled one settled. It asks until one of these is so: a lane may give the task back

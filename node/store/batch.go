@@ -12,21 +12,14 @@ import (
 	"lockstep/node/ledger"
 )
 
-// The statements of a posting batch: each function is one statement, whatever the number of rows.
+// The statements of a posting batch: each function is one statement, whatever the number of rows. What only writes is
+// queued and leaves with Tx.Flush: a round trip costs more than most statements.
 
-// AdvanceLane writes the batch's number into the lane's row. False means that another process owns this node id: the
-// caller must stop at once.
-func AdvanceLane(ctx context.Context, tx *Tx, lane ledger.Lane, incarnation string, batch int64) (bool, error) {
-	result, err := tx.Exec(ctx, `UPDATE lanes SET batch = ? WHERE node = ? AND lane = ? AND incarnation = ?`,
+// AdvanceLane queues the batch's number for the lane's row. When the flush finds no row, another process owns this node
+// id: the caller must stop at once.
+func AdvanceLane(tx *Tx, lane ledger.Lane, incarnation string, batch int64) {
+	tx.queue(`UPDATE lanes SET batch = ? WHERE node = ? AND lane = ? AND incarnation = ?`,
 		batch, lane.Node, lane.Lane, incarnation)
-	if err != nil {
-		return false, fmt.Errorf("advance lane: %w", err)
-	}
-	rows, err := result.RowsAffected()
-	if err != nil {
-		return false, fmt.Errorf("advance lane: %w", err)
-	}
-	return rows == 1, nil
 }
 
 // LaneBatch locks the lane's row and tells who owns it and the number of its last committed batch. While a transaction
@@ -52,6 +45,35 @@ const accountColumns = `id, owner, currency, label, status, posted, pending_debi
 // LockAccounts locks the rows of ids, which must be sorted, and tells the database's time. Ids without a row are left
 // out. The plan is forced to the primary key, so that rows lock in canonical order whatever the optimiser thinks.
 func LockAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID) (accounts []ledger.Account, now time.Time, err error) {
+	return lockAccounts(ctx, tx, ids, " FOR UPDATE")
+}
+
+// LockFreeAccounts is LockAccounts without waiting: rows that another transaction keeps are busy. To the locking read they
+// look as if they were missing, so a plain one tells which are there.
+func LockFreeAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID) (accounts []ledger.Account, now time.Time, busy []ledger.AccountID, err error) {
+	accounts, now, err = lockAccounts(ctx, tx, ids, " FOR UPDATE SKIP LOCKED")
+	if err != nil || len(accounts) == len(ids) {
+		return accounts, now, nil, err
+	}
+	locked := map[ledger.AccountID]bool{}
+	for i := range accounts {
+		locked[accounts[i].ID] = true
+	}
+	missing := slices.DeleteFunc(slices.Clone(ids), func(id ledger.AccountID) bool { return locked[id] })
+	scan := func(rows *sql.Rows) error {
+		var id ledger.AccountID
+		err := rows.Scan(&id)
+		busy = append(busy, id)
+		return err
+	}
+	query := `SELECT id FROM accounts FORCE INDEX (PRIMARY) WHERE id IN (` + marks(len(missing)) + `) ORDER BY id`
+	if err := tx.Query(ctx, scan, query, anys(missing)...); err != nil {
+		return nil, time.Time{}, nil, fmt.Errorf("look for accounts that could not be locked: %w", err)
+	}
+	return accounts, now, busy, nil
+}
+
+func lockAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID, lock string) (accounts []ledger.Account, now time.Time, err error) {
 	if len(ids) == 0 {
 		return nil, time.Time{}, nil
 	}
@@ -63,7 +85,7 @@ func LockAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID) (accounts
 		return err
 	}
 	query := `SELECT UTC_TIMESTAMP(6), ` + accountColumns + ` FROM accounts FORCE INDEX (PRIMARY) WHERE id IN (` +
-		marks(len(ids)) + `) ORDER BY id FOR UPDATE`
+		marks(len(ids)) + `) ORDER BY id` + lock
 	if err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {
 		return nil, time.Time{}, fmt.Errorf("lock accounts: %w", err)
 	}
@@ -144,30 +166,30 @@ func scanTransfer(rows *sql.Rows) (ledger.Transfer, error) {
 	return t, err
 }
 
-// InsertTransfers writes new transfers of this system.
-func InsertTransfers(ctx context.Context, tx *Tx, system string, transfers []ledger.Transfer) error {
+// InsertTransfers queues new transfers of this system.
+func InsertTransfers(tx *Tx, system string, transfers []ledger.Transfer) {
 	var values bulk
 	for _, t := range transfers {
 		values.row(t.ID, system, t.Kind, t.State, t.From, t.To, t.PayerID, t.PayeeID, t.Amount.Minor, t.Amount.Currency,
 			t.Description, t.Reference, sql.NullString{String: string(t.Hold), Valid: t.Hold != ""}, t.CreatedAt, t.FinishedAt)
 	}
-	return values.exec(ctx, tx, `INSERT INTO transfers (id, payer_system, kind, state, from_number, to_number, payer_id, payee_id,
+	values.queue(tx, `INSERT INTO transfers (id, payer_system, kind, state, from_number, to_number, payer_id, payee_id,
 		amount, currency, description, reference, hold_id, created_at, finished_at)`, "")
 }
 
-// InsertEntries writes journal lines. Their primary key, account and sequence, refuses a second line in one place.
-func InsertEntries(ctx context.Context, tx *Tx, entries []ledger.Entry) error {
+// InsertEntries queues journal lines. Their primary key, account and sequence, refuses a second line in one place.
+func InsertEntries(tx *Tx, entries []ledger.Entry) {
 	var values bulk
 	for _, e := range entries {
 		values.row(e.Account, e.Sequence, e.Transfer, e.Kind, e.Amount, e.Currency, e.BalanceAfter, e.Counterparty, e.CreatedAt)
 	}
-	return values.exec(ctx, tx, `INSERT INTO entries (account_id, sequence, transfer_id, kind, amount, currency, balance_after,
+	values.queue(tx, `INSERT INTO entries (account_id, sequence, transfer_id, kind, amount, currency, balance_after,
 		counterparty, created_at)`, "")
 }
 
-// UpdateAccounts writes accounts that the transaction has locked. It is an upsert because neither MySQL nor MariaDB
+// UpdateAccounts queues accounts that the transaction has locked. It is an upsert because neither MySQL nor MariaDB
 // updates many rows to different values in a cheaper way; the rows exist, so nothing is inserted.
-func UpdateAccounts(ctx context.Context, tx *Tx, accounts []ledger.Account) error {
+func UpdateAccounts(tx *Tx, accounts []ledger.Account) {
 	var values bulk
 	for _, a := range accounts {
 		account, _ := ledger.StripeOf(a.ID)
@@ -175,19 +197,19 @@ func UpdateAccounts(ctx context.Context, tx *Tx, accounts []ledger.Account) erro
 		values.row(a.ID, a.Owner, a.Currency, a.Label, a.Status, a.Posted, a.PendingDebit, a.PendingCredit,
 			a.OverdraftLimit, a.Version, system, a.CreatedAt)
 	}
-	return values.exec(ctx, tx, `INSERT INTO accounts (id, owner, currency, label, status, posted, pending_debit, pending_credit,
+	values.queue(tx, `INSERT INTO accounts (id, owner, currency, label, status, posted, pending_debit, pending_credit,
 		overdraft_limit, version, system_account, created_at)`, ` ON DUPLICATE KEY UPDATE owner = VALUES(owner), label = VALUES(label),
 		status = VALUES(status), posted = VALUES(posted), pending_debit = VALUES(pending_debit),
 		pending_credit = VALUES(pending_credit), overdraft_limit = VALUES(overdraft_limit), version = VALUES(version)`)
 }
 
-// PutHolds writes holds, new or changed.
-func PutHolds(ctx context.Context, tx *Tx, holds []ledger.Hold) error {
+// PutHolds queues holds, new or changed.
+func PutHolds(tx *Tx, holds []ledger.Hold) {
 	var values bulk
 	for _, h := range holds {
 		values.row(h.ID, h.Account, h.To, h.Amount.Minor, h.Amount.Currency, h.State, h.Captured, h.ExpiresAt, h.CreatedAt)
 	}
-	return values.exec(ctx, tx, `INSERT INTO holds (id, account_id, to_number, amount, currency, state, captured, expires_at, created_at)`,
+	values.queue(tx, `INSERT INTO holds (id, account_id, to_number, amount, currency, state, captured, expires_at, created_at)`,
 		` ON DUPLICATE KEY UPDATE state = VALUES(state), captured = VALUES(captured)`)
 }
 
@@ -223,18 +245,13 @@ func (b *bulk) row(values ...any) {
 	b.args = append(b.args, values...)
 }
 
-// exec writes the rows; without any it does nothing.
-func (b *bulk) exec(ctx context.Context, tx *Tx, insert, onDuplicate string) error {
+// queue keeps the rows for the next flush; without any it does nothing.
+func (b *bulk) queue(tx *Tx, insert, onDuplicate string) {
 	if b.rows == 0 {
-		return nil
+		return
 	}
 	row := "(" + marks(b.columns) + ")"
-	query := insert + " VALUES " + strings.Repeat(row+",", b.rows-1) + row + onDuplicate
-	if _, err := tx.Exec(ctx, query, b.args...); err != nil {
-		table := strings.Fields(insert)[2]
-		return fmt.Errorf("write %s: %w", table, err)
-	}
-	return nil
+	tx.queue(insert+" VALUES "+strings.Repeat(row+",", b.rows-1)+row+onDuplicate, b.args...)
 }
 
 func marks(n int) string { return strings.Repeat("?,", n-1) + "?" }

@@ -25,21 +25,25 @@ type ClaimRow struct {
 // answerBytesMax bounds one statement's answers, below every server's default max_allowed_packet.
 const answerBytesMax = 4 << 20
 
-const claimColumns = `claim, principal, route, idem_key, fingerprint, command_id, transfer_id, renderer,
-	status, location, content_type, body, language, request_id, created_at`
+const (
+	claimColumns  = `claim, principal, route, idem_key, fingerprint, command_id, transfer_id, renderer, language, request_id, created_at`
+	answerColumns = `status, location, content_type, body`
+)
 
-// InsertClaims claims keys for commands, in the order of their ids, in one statement. It waits for other transactions
-// that hold one of them. A key that has a row keeps it: ReadClaims tells whose it is, for no count of rows can. Answers
-// are not written yet.
-func InsertClaims(ctx context.Context, tx *Tx, rows []ClaimRow) error {
-	bare := sorted(rows)
-	for i := range bare {
-		bare[i].Answer, bare[i].TransferID = nil, ""
-	}
-	return putClaims(ctx, tx, bare, " ON DUPLICATE KEY UPDATE command_id = command_id")
+// InsertClaims queues claims of keys that have no row yet, in the order of their ids. The flush waits for other
+// transactions that hold one of them, and fails where ClaimTaken says so when one has a row.
+func InsertClaims(tx *Tx, rows []ClaimRow) { putClaims(tx, sorted(rows), "") }
+
+// ClaimTaken tells whether InsertClaims met a key that has a row.
+func ClaimTaken(err error) bool { return is(err, errorDuplicate) }
+
+// ProposeClaims queues claims of keys that may have a row, which they then keep: ReadClaims tells whose it is, for no
+// count of rows can.
+func ProposeClaims(tx *Tx, rows []ClaimRow) {
+	putClaims(tx, sorted(rows), " ON DUPLICATE KEY UPDATE command_id = command_id")
 }
 
-// AnswerClaims stores the answers of claims that this transaction holds: one statement for every answerBytesMax.
+// AnswerClaims queues the answers of claims that this transaction holds. Beyond answerBytesMax it sends what is queued.
 func AnswerClaims(ctx context.Context, tx *Tx, rows []ClaimRow) error {
 	rest := sorted(rows)
 	for len(rest) > 0 {
@@ -48,17 +52,25 @@ func AnswerClaims(ctx context.Context, tx *Tx, rows []ClaimRow) error {
 			bytes += rest[count].size()
 			count++
 		}
-		err := putClaims(ctx, tx, rest[:count], ` ON DUPLICATE KEY UPDATE transfer_id = VALUES(transfer_id), renderer = VALUES(renderer),
-			status = VALUES(status), location = VALUES(location), content_type = VALUES(content_type), body = VALUES(body)`)
-		if err != nil {
-			return err
+		var values bulk
+		for _, row := range rest[:count] {
+			values.row(append(row.values(), row.answer()...)...)
 		}
+		values.queue(tx, "INSERT INTO idempotency ("+claimColumns+", "+answerColumns+")", ` ON DUPLICATE KEY UPDATE
+			transfer_id = VALUES(transfer_id), renderer = VALUES(renderer), status = VALUES(status),
+			location = VALUES(location), content_type = VALUES(content_type), body = VALUES(body)`)
 		rest = rest[count:]
+		if len(rest) == 0 {
+			break
+		}
+		if _, err := tx.Flush(ctx); err != nil {
+			return fmt.Errorf("store answers: %w", err)
+		}
 	}
 	return nil
 }
 
-// ReadClaims reads claims by their ids; ids without a row are not in the result. After InsertClaims the rows are locked,
+// ReadClaims reads claims by their ids; ids without a row are not in the result. After ProposeClaims the rows are locked,
 // so what it reads stays.
 func ReadClaims(ctx context.Context, tx *Tx, ids []string) (map[string]ClaimRow, error) {
 	found := make(map[string]ClaimRow, len(ids))
@@ -69,7 +81,7 @@ func ReadClaims(ctx context.Context, tx *Tx, ids []string) (map[string]ClaimRow,
 		row, err := scanClaim(rows)
 		found[row.ID] = row
 		return err
-	}, "SELECT "+claimColumns+" FROM idempotency FORCE INDEX (PRIMARY) WHERE claim IN ("+marks(len(ids))+") ORDER BY claim",
+	}, "SELECT "+claimColumns+", "+answerColumns+" FROM idempotency FORCE INDEX (PRIMARY) WHERE claim IN ("+marks(len(ids))+") ORDER BY claim",
 		anys(slices.Sorted(slices.Values(ids)))...)
 	if err != nil {
 		return nil, fmt.Errorf("read claims: %w", err)
@@ -77,16 +89,12 @@ func ReadClaims(ctx context.Context, tx *Tx, ids []string) (map[string]ClaimRow,
 	return found, nil
 }
 
-// DeleteClaims gives keys back, so that no claim is committed without its answer.
-func DeleteClaims(ctx context.Context, tx *Tx, ids []string) error {
-	if len(ids) == 0 {
-		return nil
+// DeleteClaims queues the return of keys, so that no claim is committed without its answer. It is a statement for each:
+// of a list, the optimiser may make a scan of the table, which waits for every claim that others have in hand.
+func DeleteClaims(tx *Tx, ids []string) {
+	for _, id := range slices.Sorted(slices.Values(ids)) {
+		tx.queue("DELETE FROM idempotency WHERE claim = ?", id)
 	}
-	_, err := tx.Exec(ctx, "DELETE FROM idempotency WHERE claim IN ("+marks(len(ids))+")", anys(slices.Sorted(slices.Values(ids)))...)
-	if err != nil {
-		return fmt.Errorf("give claims back: %w", err)
-	}
-	return nil
 }
 
 // size is about what the row adds to a statement.
@@ -103,32 +111,34 @@ func sorted(rows []ClaimRow) []ClaimRow {
 	return slices.SortedFunc(slices.Values(rows), func(a, b ClaimRow) int { return cmp.Compare(a.ID, b.ID) })
 }
 
-func putClaims(ctx context.Context, tx *Tx, rows []ClaimRow, onDuplicate string) error {
+// putClaims queues claims without the answers that are kept as bytes.
+func putClaims(tx *Tx, rows []ClaimRow, onDuplicate string) {
 	var values bulk
 	for i := range rows {
 		values.row(rows[i].values()...)
 	}
-	return values.exec(ctx, tx, "INSERT INTO idempotency ("+claimColumns+")", onDuplicate)
+	values.queue(tx, "INSERT INTO idempotency ("+claimColumns+")", onDuplicate)
 }
 
 // values are the row's columns in the order of claimColumns.
 func (r *ClaimRow) values() []any {
 	claim := &r.Claim
-	values := []any{
-		r.ID, claim.Principal, claim.Route, claim.Key, claim.Fingerprint[:], r.CommandID, nullable(r.TransferID), nil,
-		nil, nil, nil, nil, claim.Language, claim.RequestID, r.CreatedAt,
+	return []any{
+		r.ID, claim.Principal, claim.Route, claim.Key, claim.Fingerprint[:], r.CommandID, nullable(r.TransferID),
+		sql.NullInt64{Int64: int64(r.Renderer), Valid: r.TransferID != ""}, claim.Language, claim.RequestID, r.CreatedAt,
 	}
-	if r.TransferID != "" {
-		values[7] = r.Renderer
+}
+
+// answer are the row's columns in the order of answerColumns.
+func (r *ClaimRow) answer() []any {
+	if r.Answer == nil {
+		return []any{nil, nil, nil, nil}
 	}
-	if answer := r.Answer; answer != nil {
-		body := answer.Body
-		if body == nil {
-			body = []byte{}
-		}
-		values[8], values[9], values[10], values[11] = answer.Status, answer.Location, answer.ContentType, body
+	body := r.Answer.Body
+	if body == nil {
+		body = []byte{}
 	}
-	return values
+	return []any{r.Answer.Status, r.Answer.Location, r.Answer.ContentType, body}
 }
 
 func scanClaim(rows *sql.Rows) (ClaimRow, error) {
@@ -140,7 +150,7 @@ func scanClaim(rows *sql.Rows) (ClaimRow, error) {
 	)
 	claim := &row.Claim
 	err := rows.Scan(&row.ID, &claim.Principal, &claim.Route, &claim.Key, &fingerprint, &row.CommandID, &transfer, &renderer,
-		&status, &location, &contentType, &body, &claim.Language, &claim.RequestID, &row.CreatedAt)
+		&claim.Language, &claim.RequestID, &row.CreatedAt, &status, &location, &contentType, &body)
 	if err != nil {
 		return row, err
 	}

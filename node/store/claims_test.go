@@ -28,6 +28,13 @@ func claimRow(s *store.Store, c store.Claim) store.ClaimRow {
 	return store.ClaimRow{ID: c.ID(), Claim: c, CommandID: uuid.NewString(), CreatedAt: s.Now()}
 }
 
+// propose claims keys that may have a row.
+func propose(ctx context.Context, tx *store.Tx, rows ...store.ClaimRow) error {
+	store.ProposeClaims(tx, rows)
+	_, err := tx.Flush(ctx)
+	return err
+}
+
 func readClaim(tb testing.TB, tx *store.Tx, id string) store.ClaimRow {
 	tb.Helper()
 	rows, err := store.ReadClaims(testContext(tb), tx, []string{id})
@@ -42,17 +49,19 @@ func TestOneCommandHoldsAKey(t *testing.T) {
 	first, second := claimRow(s, claim("k", "body")), claimRow(s, claim("k", "body"))
 
 	tx := begin(t, s)
-	must(t, store.InsertClaims(ctx, tx, []store.ClaimRow{first, second}))
+	must(t, propose(ctx, tx, first, second))
 	held := readClaim(t, tx, first.ID)
 	if mine, hers := held.CommandID == first.CommandID, held.CommandID == second.CommandID; mine == hers {
 		t.Errorf("two commands of one batch and one key: first holds it %v, second %v", mine, hers)
 	}
 	waited := make(chan error, 1)
 	other := begin(t, s)
-	go func() { waited <- store.InsertClaims(ctx, other, []store.ClaimRow{claimRow(s, claim("k", "body"))}) }()
+	go func() { waited <- propose(ctx, other, claimRow(s, claim("k", "body"))) }()
 	first.Answer = &store.Answer{Status: 201, Location: "/x", ContentType: "application/json", Body: []byte("{}")}
 	must(t, store.AnswerClaims(ctx, tx, []store.ClaimRow{first}))
-	_, err := tx.Commit(ctx)
+	_, err := tx.Flush(ctx)
+	must(t, err)
+	_, err = tx.Commit(ctx)
 	must(t, err)
 	must(t, <-waited)
 	again := readClaim(t, other, first.ID)
@@ -77,7 +86,7 @@ func TestLongKeysStayDistinct(t *testing.T) {
 		t.Error("two long keys have one claim")
 	}
 	tx := begin(t, s)
-	if err := store.InsertClaims(testContext(t), tx, []store.ClaimRow{claimRow(s, first)}); number(err) != 1406 {
+	if err := propose(testContext(t), tx, claimRow(s, first)); number(err) != 1406 {
 		t.Errorf("a key of 300 bytes was stored, cut: %v", err)
 	}
 	parts := []store.Claim{{Principal: "ab", Route: "c"}, {Principal: "a", Route: "bc"}}
@@ -116,7 +125,7 @@ func claimAll(ctx context.Context, s *store.Store, rows []store.ClaimRow) error 
 		return err
 	}
 	defer func() { _ = tx.Rollback() }()
-	if err := store.InsertClaims(ctx, tx, rows); err != nil {
+	if err := propose(ctx, tx, rows...); err != nil {
 		return err
 	}
 	_, err = tx.Commit(ctx)
@@ -135,9 +144,15 @@ func TestAnswersOfABatchMayBeLarge(t *testing.T) {
 		ids = append(ids, rows[i].ID)
 	}
 	rows[3].Answer, rows[3].TransferID, rows[3].Renderer = nil, uuid.NewString(), 7
-	must(t, store.InsertClaims(ctx, tx, rows))
+	bare := slices.Clone(rows)
+	for i := range bare {
+		bare[i].Answer = nil
+	}
+	store.InsertClaims(tx, bare)
 	must(t, store.AnswerClaims(ctx, tx, rows))
-	must(t, store.DeleteClaims(ctx, tx, ids[:1]))
+	store.DeleteClaims(tx, ids[:1])
+	_, err := tx.Flush(ctx)
+	must(t, err)
 	found, err := store.ReadClaims(ctx, tx, ids)
 	must(t, err)
 	if _, there := found[ids[0]]; there || len(found) != len(rows)-1 {
@@ -159,7 +174,11 @@ func TestNoClaimsAreNoStatement(t *testing.T) {
 	s := storetest.Open(t)
 	ctx, tx := testContext(t), begin(t, s)
 	found, err := store.ReadClaims(ctx, tx, nil)
-	err = errors.Join(err, store.InsertClaims(ctx, tx, nil), store.AnswerClaims(ctx, tx, nil), store.DeleteClaims(ctx, tx, nil))
+	store.InsertClaims(tx, nil)
+	store.ProposeClaims(tx, nil)
+	store.DeleteClaims(tx, nil)
+	_, flushed := tx.Flush(ctx)
+	err = errors.Join(err, store.AnswerClaims(ctx, tx, nil), flushed)
 	if err != nil || len(found) != 0 {
 		t.Errorf("an empty batch of claims: %v, %v", found, err)
 	}

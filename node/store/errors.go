@@ -47,9 +47,10 @@ func (c Class) String() string {
 
 // The server's error numbers that decide a class; all others are ClassCommand.
 const (
-	errorLockWait = 1205 // rolls back the statement at most
-	errorDeadlock = 1213 // rolls back the transaction; later statements would start another
-	errorChanged  = 1020 // "record has changed since last read": as 1213
+	errorDuplicate = 1062 // a row with this key is there, or was when its transaction committed
+	errorLockWait  = 1205 // rolls back the statement at most
+	errorDeadlock  = 1213 // rolls back the transaction; later statements would start another
+	errorChanged   = 1020 // "record has changed since last read": as 1213
 )
 
 // serverErrors lists numbers that speak of the server, not of a statement.
@@ -100,6 +101,9 @@ func brokenConnection(err error) bool {
 	var system syscall.Errno
 	return errors.As(err, &network) || errors.As(err, &system)
 }
+
+// LockWait tells whether a row lock was waited for in vain, error 1205.
+func LockWait(err error) bool { return is(err, errorLockWait) }
 
 // is tells whether the server answered with this number.
 func is(err error, number uint16) bool {

@@ -115,8 +115,11 @@ func takeLanes(ctx context.Context, tx *Tx, node NodeRow, lanes int) error {
 	for lane := range lanes {
 		rows.row(node.ID, lane, node.Incarnation, 0)
 	}
-	return rows.exec(ctx, tx, "INSERT INTO lanes (node, lane, incarnation, batch)",
-		" ON DUPLICATE KEY UPDATE incarnation = VALUES(incarnation)")
+	rows.queue(tx, "INSERT INTO lanes (node, lane, incarnation, batch)", " ON DUPLICATE KEY UPDATE incarnation = VALUES(incarnation)")
+	if _, err := tx.Flush(ctx); err != nil {
+		return fmt.Errorf("make the lanes: %w", err)
+	}
+	return nil
 }
 
 // keep renews the lease in the background.

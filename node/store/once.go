@@ -92,13 +92,17 @@ func (o *once) attempt(ctx context.Context) (answer Answer, replayed bool, token
 	if err := AnswerClaims(ctx, tx, []ClaimRow{row}); err != nil {
 		return Answer{}, false, "", err
 	}
+	if _, err := tx.Flush(ctx); err != nil {
+		return Answer{}, false, "", fmt.Errorf("store the answer: %w", err)
+	}
 	token, err = o.commit(ctx, tx, row.CommandID, answer)
 	return answer, false, token, err
 }
 
 // takeClaim claims the key and reads back whose it is.
 func takeClaim(ctx context.Context, tx *Tx, row ClaimRow) (ClaimRow, error) {
-	if err := InsertClaims(ctx, tx, []ClaimRow{row}); err != nil {
+	ProposeClaims(tx, []ClaimRow{row})
+	if _, err := tx.Flush(ctx); err != nil {
 		if is(err, errorLockWait) || ctx.Err() != nil {
 			return ClaimRow{}, fmt.Errorf("%w: %w", errClaimKept, err)
 		}

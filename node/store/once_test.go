@@ -129,7 +129,7 @@ func TestAKeyUnderWayIsInProgress(t *testing.T) {
 	}())
 	var runs atomic.Int32
 	holder := begin(t, s)
-	must(t, store.InsertClaims(testContext(t), holder, []store.ClaimRow{claimRow(s, claim("k", "body"))}))
+	must(t, propose(testContext(t), holder, claimRow(s, claim("k", "body"))))
 	_, _, _, err := s.Once(testContext(t), claim("k", "body"), opening("client:a", &runs))
 	if ledger.CodeOf(err) != ledger.RequestInProgress || runs.Load() != 0 {
 		t.Errorf("a request whose key is under way got: %v, and ran %d times", err, runs.Load())

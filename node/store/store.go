@@ -93,6 +93,7 @@ func (s *Store) openSource(ctx context.Context) error {
 		return err
 	}
 	parsed.Params["autocommit"] = "0"
+	parsed.MultiStatements = true // several statements of a batch in one round trip; all values are escaped
 	s.transactions, err = pool(parsed, s.dialect, s.config.SourceConnsMax)
 	return err
 }

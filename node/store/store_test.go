@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -159,12 +158,11 @@ func (b bank) post(ctx context.Context, operation ledger.Operation) (result ledg
 	if result, err = operation.Apply(book); err != nil {
 		return result, "", err
 	}
-	err = errors.Join(
-		store.InsertTransfers(ctx, tx, b.System(), book.Transfers),
-		store.InsertEntries(ctx, tx, book.Entries),
-		store.UpdateAccounts(ctx, tx, book.Changed()),
-		store.PutHolds(ctx, tx, book.ChangedHolds()))
-	if err != nil {
+	store.InsertTransfers(tx, b.System(), book.Transfers)
+	store.InsertEntries(tx, book.Entries)
+	store.UpdateAccounts(tx, book.Changed())
+	store.PutHolds(tx, book.ChangedHolds())
+	if _, err = tx.Flush(ctx); err != nil {
 		return result, "", err
 	}
 	token, err = tx.Commit(ctx)

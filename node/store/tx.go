@@ -6,7 +6,10 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // rollbackMax bounds a ROLLBACK, which is run even when its caller's context has ended.
@@ -21,9 +24,16 @@ const rollbackMax = 3 * time.Second
 type Tx struct {
 	store  *Store
 	conn   *sql.Conn
+	queued []statement
 	failed error // the first error
 	began  bool  // a statement was sent
 	done   bool
+}
+
+// statement waits to be sent together with others.
+type statement struct {
+	query string
+	args  []any
 }
 
 // Begin takes a connection for a transaction, waiting for a free one until ctx ends. Every Tx must end with Commit or
@@ -39,7 +49,7 @@ func (s *Store) Begin(ctx context.Context) (*Tx, error) {
 // Exec runs a statement. The end of ctx closes the connection, but does not stop the statement at the server, whose
 // locks live on until its own limits end it.
 func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	if err := tx.usable(); err != nil {
+	if err := tx.idle(); err != nil {
 		return nil, err
 	}
 	tx.began = true
@@ -50,10 +60,65 @@ func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (sql.Result, 
 	return result, nil
 }
 
+// queue keeps a statement for the next Flush.
+func (tx *Tx) queue(query string, args ...any) {
+	tx.queued = append(tx.queued, statement{query, args})
+}
+
+// Flush sends the queued statements in one round trip, in their order, and tells how many rows each of them found. The
+// first one that fails is the last one that runs. Nothing else may be sent while statements are queued.
+func (tx *Tx) Flush(ctx context.Context) ([]int64, error) {
+	if err := tx.usable(); err != nil {
+		return nil, err
+	}
+	if len(tx.queued) == 0 {
+		return nil, nil
+	}
+	var query strings.Builder
+	var args []driver.NamedValue
+	for i, s := range tx.queued {
+		if i > 0 {
+			query.WriteByte(';')
+		}
+		query.WriteString(s.query)
+		for _, arg := range s.args {
+			args = append(args, driver.NamedValue{Ordinal: len(args) + 1, Value: arg})
+		}
+	}
+	tx.queued, tx.began = nil, true
+	found, err := execAll(ctx, tx.conn, query.String(), args)
+	if err != nil {
+		return nil, tx.poison(err)
+	}
+	return found, nil
+}
+
+// execAll runs several statements at once. database/sql shows the count of the last one only, so it asks the driver.
+func execAll(ctx context.Context, conn *sql.Conn, query string, args []driver.NamedValue) (found []int64, err error) {
+	err = conn.Raw(func(raw any) error {
+		link := raw.(interface {
+			driver.NamedValueChecker
+			driver.ExecerContext
+		})
+		for i := range args {
+			if err := link.CheckNamedValue(&args[i]); err != nil {
+				return err
+			}
+		}
+		result, err := link.ExecContext(ctx, query, args)
+		if err != nil {
+			return err
+		}
+		found = result.(mysql.Result).AllRowsAffected()
+		return nil
+	})
+	return found, err
+}
+
 // Query runs a statement that answers rows, and calls scan for each of them. An error of scan poisons the transaction
 // too.
 func (tx *Tx) Query(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
-	if err := tx.usable(); err != nil {
+	if err := tx.idle(); err != nil {
 		return err
 	}
 	tx.began = true
@@ -73,6 +138,14 @@ func (tx *Tx) usable() error {
 	return nil
 }
 
+// idle refuses what would overtake the statements that are queued: our own bug.
+func (tx *Tx) idle() error {
+	if len(tx.queued) > 0 {
+		return fmt.Errorf("%d statements are queued and were not flushed", len(tx.queued))
+	}
+	return tx.usable()
+}
+
 func (tx *Tx) poison(err error) error {
 	if tx.failed == nil {
 		tx.failed = err
@@ -90,17 +163,19 @@ func (tx *Tx) Commit(ctx context.Context) (Token, error) {
 		return "", errors.Join(err, tx.Rollback())
 	}
 	tx.done = true
-	if err := tx.commit(ctx); err != nil {
+	token, err := tx.commit(ctx)
+	if err != nil {
 		tx.discard()
 		return "", fmt.Errorf("%w: %w", ErrCommitUnknown, err)
 	}
-	return tx.token(ctx), nil
+	tx.release()
+	return token, nil
 }
 
 // mayCommit tells why COMMIT must not be sent.
 func (tx *Tx) mayCommit(ctx context.Context) error {
-	if err := tx.usable(); err != nil {
-		return err
+	if err := tx.idle(); err != nil {
+		return tx.poison(err)
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("before COMMIT: %w", tx.poison(err))
@@ -113,26 +188,19 @@ func (tx *Tx) mayCommit(ctx context.Context) error {
 	return nil
 }
 
-func (tx *Tx) commit(ctx context.Context) error {
-	if _, err := tx.conn.ExecContext(ctx, "COMMIT"); err != nil {
-		return err
+// commit sends COMMIT and asks in the same round trip where in the log it went. When the answer to the question is
+// missing, so is that to COMMIT.
+func (tx *Tx) commit(ctx context.Context) (Token, error) {
+	var gtid sql.NullString
+	if err := tx.conn.QueryRowContext(ctx, "COMMIT;"+tx.store.dialect.lastGTID).Scan(&gtid); err != nil {
+		return "", err
 	}
 	if faults := tx.store.config.Faults; faults != nil {
-		return faults.AfterCommit(ctx)
+		if err := faults.AfterCommit(ctx); err != nil {
+			return "", err
+		}
 	}
-	return nil
-}
-
-// token reads the position of the commit on the connection that made it. When that fails the commit stands all the
-// same, and the token says that only the source is known to have it.
-func (tx *Tx) token(ctx context.Context) Token {
-	var gtid sql.NullString
-	if err := tx.conn.QueryRowContext(ctx, tx.store.dialect.lastGTID).Scan(&gtid); err != nil {
-		tx.discard()
-		return tx.store.newToken("")
-	}
-	tx.release()
-	return tx.store.newToken(gtid.String)
+	return tx.store.newToken(gtid.String), nil
 }
 
 // Rollback takes everything back. The connection returns to the pool only when the server said so; otherwise it is
