@@ -197,6 +197,19 @@ func (q *queue) release(batch []*task) {
 	q.wake()
 }
 
+// empty takes all that waits out of the queue, for a lane to settle.
+func (q *queue) empty() (all []*task) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, t := range q.tasks {
+		if t.state.CompareAndSwap(waiting, taken) {
+			all = append(all, t)
+		}
+	}
+	q.tasks = nil
+	return all
+}
+
 // close refuses new tasks; lanes end once the rest is done.
 func (q *queue) close() {
 	q.mu.Lock()

@@ -31,6 +31,10 @@ func (l *lane) resolve(b *batch) (store.Token, error) {
 		case err == nil:
 			l.log.Info("the COMMIT had not happened", "batch", b.number)
 			return "", errNotCommitted
+		case store.ClassOf(err) == store.ClassServer:
+			waiting := l.queue.empty() // none of it was sent, and it would wait in vain
+			l.metrics.shunned.Add(float64(len(waiting)))
+			l.settleAll(waiting, errSource())
 		}
 		select {
 		case <-time.After(pause):
