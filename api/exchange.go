@@ -71,11 +71,18 @@ func (x *exchange) next() (err error) {
 	return x.fiber.Next()
 }
 
-// handler makes fiber's handler of a route: who asks, may they, then the route itself.
+// handler makes fiber's handler of a route: is there room, who asks, may they, then the route itself.
 func (s *Server) handler(r route) fiber.Handler {
+	gate := s.gates.of(r)
 	return func(c *fiber.Ctx) error {
 		x := c.Locals(exchangeKey).(*exchange)
 		x.route = r
+		if gate != nil {
+			if err := gate.enter(); err != nil {
+				return err
+			}
+			defer gate.leave()
+		}
 		if r.scope != "" {
 			if err := x.authenticate(); err != nil {
 				return err

@@ -77,5 +77,6 @@ var (
 // Bounds.
 const (
 	BodyBytesMax    = bodyBytesMax
+	RefusalPause    = refusalPause
 	RendererVersion = rendererVersion
 )

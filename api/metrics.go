@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -51,10 +52,12 @@ func (s *Server) record(x *exchange) {
 func (s *Server) log(x *exchange, path string, status int, milliseconds float64) {
 	level := slog.LevelInfo
 	switch {
+	case errors.Is(x.failure, errFull):
+		level = slog.LevelDebug // counted; a line for each would cost more than the refusal
 	case x.failure != nil:
 		level = slog.LevelError
-	case status == 200 && (path == "/livez" || path == "/readyz"):
-		level = slog.LevelDebug // the balancer asks several times a second
+	case status < 400:
+		level = slog.LevelDebug // the journal tells it better, and a line for each payment costs as much as its JSON
 	}
 	if !s.deps.Logger.Enabled(context.Background(), level) {
 		return

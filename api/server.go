@@ -34,16 +34,19 @@ type Deps struct {
 	System     string
 	Version    string
 	Currencies []ledger.Currency // in which accounts may be opened
-	Engine     posting.Submitter
-	Store      Store
-	Authority  Authority
-	Health     func() Health
-	Locks      func() Locks     // of GET /v1/admin/locks
-	Now        func() time.Time // the database's time
-	Clock      func() time.Time // the node's own, which measures durations
-	NewID      func() string    // a fresh UUIDv7
-	Logger     *slog.Logger
-	Metrics    prometheus.Registerer
+	// RequestsMax bounds the changes, and as many reads, that are in hand at a time; more are refused as overloaded. 0 is
+	// RequestsMaxDefault.
+	RequestsMax int
+	Engine      posting.Submitter
+	Store       Store
+	Authority   Authority
+	Health      func() Health
+	Locks       func() Locks     // of GET /v1/admin/locks
+	Now         func() time.Time // the database's time
+	Clock       func() time.Time // the node's own, which measures durations
+	NewID       func() string    // a fresh UUIDv7
+	Logger      *slog.Logger
+	Metrics     prometheus.Registerer
 }
 
 // Server is the REST listener of one node.
@@ -51,6 +54,7 @@ type Server struct {
 	deps     Deps
 	app      *fiber.App
 	metrics  metrics
+	gates    gates
 	pages    pages
 	draining atomic.Bool
 }
@@ -60,6 +64,9 @@ func New(deps Deps) (*Server, error) {
 	s := &Server{deps: deps}
 	var err error
 	if s.metrics, err = newMetrics(deps.Metrics); err != nil {
+		return nil, err
+	}
+	if s.gates, err = newGates(deps.Metrics, deps.RequestsMax); err != nil {
 		return nil, err
 	}
 	if s.pages, err = newPages(); err != nil {

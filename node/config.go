@@ -17,25 +17,31 @@ import (
 	"github.com/knadh/koanf/providers/file"
 	"github.com/knadh/koanf/v2"
 
+	"lockstep/api"
 	"lockstep/node/ledger"
 	"lockstep/node/posting"
+	"lockstep/node/store"
 )
 
 // Config is what an operator decides about a node. One YAML file holds it; variables LOCKSTEP_... and then flags override
 // the file.
 type Config struct {
-	System      string             `koanf:"system"`       // id of the payment system
-	Listen      string             `koanf:"listen"`       // host:port of the REST listener
-	AdminListen string             `koanf:"admin_listen"` // host:port of metrics and profiles; keep it private
-	MySQL       MySQL              `koanf:"mysql"`
-	Redis       []string           `koanf:"redis"`  // independent lock servers, three or five
-	Secret      string             `koanf:"secret"` // seals the signing keys; at least 32 characters
-	Locks       string             `koanf:"locks"`  // on, or off for tests and benchmarks
-	Currencies  []string           `koanf:"currencies"`
-	Drain       time.Duration      `koanf:"drain"` // readyz is red for this long before the listener closes
-	LogLevel    string             `koanf:"log_level"`
-	AllowUnsafe bool               `koanf:"allow_unsafe"` // start on weak database settings: never with real money
-	Faults      map[string]float64 `koanf:"faults"`       // fault points by probability; builds with the tag faults only
+	System       string             `koanf:"system"`       // id of the payment system
+	Listen       string             `koanf:"listen"`       // host:port of the REST listener
+	AdminListen  string             `koanf:"admin_listen"` // host:port of metrics and profiles; keep it private
+	MySQL        MySQL              `koanf:"mysql"`
+	Redis        []string           `koanf:"redis"`         // independent lock servers, three or five
+	Secret       string             `koanf:"secret"`        // seals the signing keys; at least 32 characters
+	Locks        string             `koanf:"locks"`         // on, or off for tests and benchmarks
+	EarlyRelease string             `koanf:"early_release"` // on: locks go just before COMMIT; off, after it, for benchmarks
+	Reads        string             `koanf:"reads"`         // replica, or source for benchmarks: then replicas are not used at all
+	Currencies   []string           `koanf:"currencies"`
+	RequestsMax  int                `koanf:"requests_max"` // changes, and as many reads, in hand at a time; more are refused as overloaded
+	Retention    time.Duration      `koanf:"retention"`    // idempotency keys are kept for this long after their answer, at least 24h
+	Drain        time.Duration      `koanf:"drain"`        // readyz is red for this long before the listener closes
+	LogLevel     string             `koanf:"log_level"`
+	AllowUnsafe  bool               `koanf:"allow_unsafe"` // start on weak database settings: never with real money
+	Faults       map[string]float64 `koanf:"faults"`       // fault points by probability; builds with the tag faults only
 }
 
 // MySQL names the data sources: `user:password@tcp(host:port)/database`, without parameters.
@@ -48,8 +54,10 @@ type MySQL struct {
 // Default is what a configuration file may leave out.
 func Default() Config {
 	return Config{
-		Listen: "127.0.0.1:8081", AdminListen: "127.0.0.1:9081", Locks: "on", LogLevel: "info",
+		Listen: "127.0.0.1:8081", AdminListen: "127.0.0.1:9081", Locks: "on", EarlyRelease: "on", Reads: "replica", LogLevel: "info",
 		Currencies: []string{"KRW", "USD", "EUR", "JPY", "KWD"}, Drain: 2 * time.Second,
+		Retention:   store.DefaultRetention().Keep,
+		RequestsMax: api.RequestsMaxDefault,
 	}
 }
 
@@ -66,12 +74,21 @@ func (c Config) Validate() error {
 		return fmt.Errorf("secret: at least %d characters, which `openssl rand -base64 33` makes", secretCharsMin)
 	case c.Locks != "on" && c.Locks != "off":
 		return fmt.Errorf("locks: %q must be on or off", c.Locks)
+	case c.EarlyRelease != "on" && c.EarlyRelease != "off":
+		return fmt.Errorf("early_release: %q must be on or off", c.EarlyRelease)
+	case c.Reads != "replica" && c.Reads != "source":
+		return fmt.Errorf("reads: %q must be replica or source", c.Reads)
 	case c.Locks == "on" && len(c.Redis) == 0:
 		return errors.New("redis: name the lock servers, three or five, or set locks: off")
+	case c.RequestsMax < 1 || c.RequestsMax > posting.DefaultConfig().QueueMax: // the engine's queue holds them all
+		return fmt.Errorf("requests_max: between 1 and %d", posting.DefaultConfig().QueueMax)
 	case c.Drain < 0 || c.Drain > time.Minute:
 		return errors.New("drain: between 0s and 1m")
 	case len(c.Currencies) == 0:
 		return errors.New("currencies: name at least one ISO 4217 code")
+	}
+	if err := c.retention().Validate(); err != nil {
+		return fmt.Errorf("retention: %w", err)
 	}
 	for _, code := range c.Currencies {
 		if _, err := ledger.ParseCurrency(code); err != nil {
@@ -82,6 +99,12 @@ func (c Config) Validate() error {
 		return errors.New("faults: this build has no fault points; they need the build tag `faults`")
 	}
 	return posting.DefaultConfig().Validate()
+}
+
+func (c Config) retention() store.Retention {
+	retention := store.DefaultRetention()
+	retention.Keep = c.Retention
+	return retention
 }
 
 // Load reads a configuration file and what overrides it. Overrides are keys as in the file, with dots between levels.

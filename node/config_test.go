@@ -29,7 +29,7 @@ func write(t *testing.T, name, text string) string {
 
 // Flags override variables, variables override the file, and the file overrides the defaults.
 func TestTheNearestSettingWins(t *testing.T) {
-	path := write(t, "node.yaml", sound+"listen: 127.0.0.1:1\nadmin_listen: 127.0.0.1:2\ndrain: 7s\nlocks: off\n")
+	path := write(t, "node.yaml", sound+"listen: 127.0.0.1:1\nadmin_listen: 127.0.0.1:2\ndrain: 7s\nlocks: off\nearly_release: off\nreads: source\n")
 	t.Setenv("LOCKSTEP_LISTEN", "127.0.0.1:3")
 	t.Setenv("LOCKSTEP_ADMIN_LISTEN", "127.0.0.1:4")
 	t.Setenv("LOCKSTEP_MYSQL_REPLICAS", "a,b")
@@ -42,6 +42,9 @@ func TestTheNearestSettingWins(t *testing.T) {
 	}
 	if config.Drain != 7*time.Second || config.Locks != "off" || config.LogLevel != "info" {
 		t.Errorf("drain %v, locks %s, log_level %s", config.Drain, config.Locks, config.LogLevel)
+	}
+	if config.EarlyRelease != "off" || config.Reads != "source" {
+		t.Errorf("early_release %s, reads %s", config.EarlyRelease, config.Reads)
 	}
 	if !slices.Equal(config.MySQL.Replicas, []string{"a", "b"}) {
 		t.Errorf("replicas %q", config.MySQL.Replicas)
@@ -71,14 +74,18 @@ func TestSecretsComeFromFiles(t *testing.T) {
 // What cannot work is refused with the name of its key.
 func TestUnsoundConfigurationsAreRefusedByName(t *testing.T) {
 	for key, text := range map[string]string{
-		"colour":     sound + "colour: red\n",
-		"system":     strings.Replace(sound, "alpha", "events", 1),
-		"secret":     strings.Replace(sound, "0123456789012345678901234567890123", "short", 1),
-		"source":     strings.Replace(sound, "source", "sources", 1),
-		"locks":      sound + "locks: perhaps\n",
-		"redis":      strings.Replace(sound, `["127.0.0.1:6379"]`, "[]", 1),
-		"currencies": sound + "currencies: [XXX]\n",
-		"drain":      sound + "drain: 2h\n",
+		"colour":        sound + "colour: red\n",
+		"system":        strings.Replace(sound, "alpha", "events", 1),
+		"secret":        strings.Replace(sound, "0123456789012345678901234567890123", "short", 1),
+		"source":        strings.Replace(sound, "source", "sources", 1),
+		"locks":         sound + "locks: perhaps\n",
+		"early_release": sound + "early_release: later\n",
+		"reads":         sound + "reads: everywhere\n",
+		"redis":         strings.Replace(sound, `["127.0.0.1:6379"]`, "[]", 1),
+		"currencies":    sound + "currencies: [XXX]\n",
+		"drain":         sound + "drain: 2h\n",
+		"retention":     sound + "retention: 23h\n",
+		"requests":      sound + "requests_max: 0\n",
 	} {
 		_, err := node.Load(write(t, "node.yaml", text), nil)
 		if err == nil || !strings.Contains(err.Error(), key) {

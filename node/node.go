@@ -71,6 +71,9 @@ func Open(ctx context.Context, config Config, version Version, log *slog.Logger)
 func storeConfig(config Config, log *slog.Logger) store.Config {
 	c := store.Default()
 	c.System, c.Source, c.Replicas = config.System, config.MySQL.Source, config.MySQL.Replicas
+	if config.Reads == "source" {
+		c.Replicas = nil
+	}
 	c.AllowUnsafe, c.Logger = config.AllowUnsafe, log
 	return c
 }
@@ -107,9 +110,11 @@ func (n *Node) openEngine(ctx context.Context, registry prometheus.Registerer) e
 			return err
 		}
 		locker = n.locker
+		registry.MustRegister(lockMetrics{n.locker})
 		n.onClose(func(context.Context) error { return n.locker.Close() })
 	}
 	config := posting.DefaultConfig()
+	config.LateRelease = n.config.EarlyRelease == "off"
 	config.Fault = faultPoints(n.config.Faults)
 	identity := posting.Identity{Node: n.lease.ID, Incarnation: n.lease.Incarnation}
 	engine, err := posting.Open(ctx, config, n.store, locker, identity, registry, n.log)
@@ -121,6 +126,13 @@ func (n *Node) openEngine(ctx context.Context, registry prometheus.Registerer) e
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	n.background = cancel
 	n.sweepers.Go(func() { engine.ExpireHolds(background) })
+	cleaned := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "lockstep_store_keys_cleaned_total", Help: "Idempotency keys deleted after their retention.",
+	})
+	registry.MustRegister(cleaned)
+	n.sweepers.Go(func() {
+		n.store.CleanKeys(background, n.config.retention(), func(keys int) { cleaned.Add(float64(keys)) })
+	})
 	n.onClose(func(context.Context) error { cancel(); n.sweepers.Wait(); return nil })
 	return nil
 }

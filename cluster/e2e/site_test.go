@@ -264,21 +264,29 @@ func (s *site) journal(tb testing.TB, query string, args ...any) (count int64) {
 }
 
 // metric reads a counter of a node from its admin address; all label values together.
-func (c caller) metric(name string) (sum int64) {
+func (c caller) metric(name string) int64 {
 	c.Helper()
+	return c.metrics()[name]
+}
+
+// metrics reads all of them.
+func (c caller) metrics() map[string]int64 {
+	c.Helper()
+	sums := map[string]int64{}
 	got := c.get("/metrics").expect(c, http.StatusOK, "")
 	for line := range strings.Lines(string(got.body)) {
-		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if series, _, _ = strings.Cut(series, "{"); series != name {
+		if strings.HasPrefix(line, "#") {
 			continue
 		}
+		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		name, _, _ := strings.Cut(series, "{")
 		number, err := strconv.ParseFloat(value, 64)
 		if err != nil {
 			c.Fatalf("read metric %s: %v", line, err)
 		}
-		sum += int64(number)
+		sums[name] += int64(number)
 	}
-	return sum
+	return sums
 }
 
 // verify requires that the books have no breach.

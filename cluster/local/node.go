@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -40,9 +41,14 @@ func (s *system) node(number int) *member {
 }
 
 // nodeEnv is our environment without what would override each node's own
-// configuration alike, such as one LOCKSTEP_LISTEN for all.
+// configuration alike, such as one LOCKSTEP_LISTEN for all. Each node takes its
+// share of the machine: threads that it cannot run at once only get in the way.
 func (s *system) nodeEnv() []string {
 	ours := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "LOCKSTEP_") })
+	if os.Getenv("GOMAXPROCS") == "" {
+		nodes := len(s.cluster.options.Systems) * s.cluster.options.Nodes
+		ours = append(ours, fmt.Sprintf("GOMAXPROCS=%d", max(1, runtime.NumCPU()/nodes)))
+	}
 	return append(ours, s.cluster.options.NodeEnv...)
 }
 
