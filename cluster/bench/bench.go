@@ -4,149 +4,131 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
-	"lockstep/cluster/local"
-	"lockstep/node/verify"
+	"lockstep/node"
 )
 
 // Command is `lockstep bench`.
 type Command struct {
-	Seconds int    `help:"Duration of each load." default:"10"`
-	Binary  string `help:"Program that the nodes run; the default is this one." type:"path"`
-	Out     string `help:"Where the figures go, as JSON." default:".lockstep/bench.json" type:"path"`
+	Seconds int      `help:"Duration of each load." default:"10"`
+	Only    []string `help:"Run these sections only; --list names them." placeholder:"SECTION"`
+	List    bool     `help:"List the sections and end."`
+	Strict  bool     `help:"Exit with status 1 when a figure misses its bar."`
+	Binary  string   `help:"Program that the nodes run; the default is this one." type:"path"`
+	Out     string   `help:"Where the figures go, as JSON; a chart (SVG) goes beside them." default:".lockstep/bench.json" type:"path"`
 }
 
 // Help is shown by --help.
 func (c *Command) Help() string {
-	return "Starts a cluster of its own with durable settings, loads it, and prints each figure as a ratio to direct SQL measured in the same run."
+	return `Starts clusters of its own with durable settings, loads them, and holds each figure against its bar. What is compared
+is measured in the same run.
+
+Exit status 1: the books had a breach, or an answer was not the expected one. A missed bar alone is 0 unless --strict is given.`
 }
 
-// Load is what one load reached.
-type Load struct {
-	Name        string        `json:"name"`
-	Connections int           `json:"connections"`
-	PerSecond   float64       `json:"per_second"`
-	P50         time.Duration `json:"p50_ns"`
-	P99         time.Duration `json:"p99_ns"`
+// section is one part of the benchmark. Sections run one after another, each on clusters of its own.
+type section struct {
+	name  string // as --only knows it
+	about string // in one line
+	run   func(context.Context, *env) error
 }
 
-func (l Load) String() string {
-	return fmt.Sprintf("%-28s %4d connections %8.0f/s   p50 %8v   p99 %8v", l.Name, l.Connections, l.PerSecond,
-		l.P50.Round(100*time.Microsecond), l.P99.Round(100*time.Microsecond))
+// sections are all there are, in the order in which they run.
+func sections() []section {
+	return append([]section{
+		{"speed", "throughput and latency against SQL by hand, memory, and a large journal", speed},
+		{"locks", "Redis locks on, on without early release, and off", compareLocks},
+		{"reads", "balances read from the replica and from the source, beside transfers", compareReads},
+	}, faultSections()...)
 }
 
-// Report is all that one run found.
-type Report struct {
-	DirectPerSecond   float64       `json:"direct_per_second"`
-	DirectP50         time.Duration `json:"direct_p50_ns"`
-	CombinedPerSecond float64       `json:"combined_256_per_second"`
-	Loads             []Load        `json:"loads"`
-}
+// secondsMin is the shortest load whose figures mean anything.
+const secondsMin = 1
 
-// Run measures and prints.
-func (c *Command) Run(ctx context.Context, out io.Writer) error {
-	dir, err := os.MkdirTemp("", "lockstep-bench-")
-	if err != nil {
-		return err
+// pick returns the sections of these names, or all without any.
+func pick(all []section, names []string) ([]section, error) {
+	if len(names) == 0 {
+		return all, nil
 	}
-	defer os.RemoveAll(dir)
-	options := local.Default()
-	options.Dir, options.Systems, options.PortBase, options.Binary, options.BufferPoolMB = dir, local.SystemNames(1), 0, c.Binary, 1024
-	fmt.Fprintln(out, "starting a cluster: one system, two nodes, a semi-synchronous replica, three Redis servers")
-	cluster, err := local.Start(ctx, options)
-	if err != nil {
-		return err
-	}
-	defer cluster.Close()
-	report, err := c.measure(ctx, cluster, out)
-	if err != nil {
-		return err
-	}
-	return c.write(report)
-}
-
-func (c *Command) measure(ctx context.Context, cluster *local.Cluster, out io.Writer) (report Report, err error) {
-	duration := time.Duration(c.Seconds) * time.Second
-	alpha := cluster.Credentials().Systems[0]
-	baseline, err := openDirect(ctx, cluster.DSNs(alpha.ID).Admin+"lockstep")
-	if err != nil {
-		return report, err
-	}
-	defer baseline.close()
-	before, p50, err := baseline.run(ctx, duration, directConns, 1, baseline.single)
-	if err != nil {
-		return report, err
-	}
-	fmt.Fprintf(out, "direct SQL, before           %8.0f/s\n", before)
-	if report.CombinedPerSecond, _, err = baseline.run(ctx, duration, 1, combined, baseline.many); err != nil {
-		return report, err
-	}
-	fmt.Fprintf(out, "256 per transaction          %8.0f/s\n", report.CombinedPerSecond)
-	if _, report.DirectP50, err = baseline.run(ctx, duration/4, 1, 1, baseline.single); err != nil {
-		return report, err
-	}
-	bank, err := openBank(ctx, alpha, func(line string) { fmt.Fprintln(out, line) })
-	if err != nil {
-		return report, err
-	}
-	for _, load := range []struct {
-		name  string
-		conns int
-		send  func(int) error
-	}{
-		{"uniform", 4, bank.uniform}, {"hot", 4, bank.hotspot}, {"uniform", 256, bank.uniform}, {"hot", 256, bank.hotspot},
-	} {
-		result, err := bank.measure(ctx, load.name, load.conns, duration, load.send)
-		if err != nil {
-			return report, err
+	var picked []section
+	for _, s := range all {
+		if slices.Contains(names, s.name) {
+			picked = append(picked, s)
 		}
-		report.Loads = append(report.Loads, result)
-		fmt.Fprintln(out, result)
 	}
-	after, _, err := baseline.run(ctx, duration, directConns, 1, baseline.single)
-	if err != nil {
-		return report, err
+	for _, name := range names {
+		if !slices.ContainsFunc(all, func(s section) bool { return s.name == name }) {
+			return nil, fmt.Errorf("--only: there is no section %q; `lockstep bench --list` names them", name)
+		}
 	}
-	fmt.Fprintf(out, "direct SQL, after            %8.0f/s, one alone p50 %v and %v\n", after, p50, report.DirectP50)
-	report.DirectPerSecond = (before + after) / 2
-	report.print(out)
-	return report, books(ctx, alpha.MySQLSourceDSN, out)
+	return picked, nil
 }
 
-// print shows the ratios.
-func (r Report) print(out io.Writer) {
-	uniform, hot := r.Loads[2], r.Loads[3]
-	fmt.Fprintf(out, "uniform / direct SQL          %6.2f   (bar 4)\n", uniform.PerSecond/r.DirectPerSecond)
-	fmt.Fprintf(out, "uniform / 256 a transaction   %6.2f   (bar 0.3)\n", uniform.PerSecond/r.CombinedPerSecond)
-	fmt.Fprintf(out, "hot / uniform                 %6.2f   (bar 0.7)\n", hot.PerSecond/uniform.PerSecond)
-	fmt.Fprintf(out, "p50 at 4 / one direct         %6.2f   (bar 3)\n", float64(r.Loads[0].P50)/float64(r.DirectP50))
+// Validate refuses what cannot run, before anything starts.
+func (c *Command) Validate() error {
+	if c.Seconds < secondsMin {
+		return fmt.Errorf("--seconds must be at least %d", secondsMin)
+	}
+	_, err := pick(sections(), c.Only)
+	return err
 }
 
-func books(ctx context.Context, dsn string, out io.Writer) error {
-	report, err := verify.Run(ctx, dsn, nil)
+// errMissed says that a figure missed its bar.
+var errMissed = errors.New("a figure missed its bar")
+
+// Run measures, prints, and writes the report.
+func (c *Command) Run(ctx context.Context, version node.Version, out io.Writer) error {
+	picked, err := pick(sections(), c.Only)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "verify: %d transfers, %d breaches\n", report.Transfers, len(report.Breaches))
-	if !report.OK() {
-		return verify.ErrBreach
+	if c.List {
+		for _, s := range picked {
+			fmt.Fprintf(out, "%-12s %s\n", s.name, s.about)
+		}
+		return nil
+	}
+	e := &env{
+		report: newReport(string(version), c.Seconds), duration: time.Duration(c.Seconds) * time.Second, binary: c.Binary,
+		out: out, began: time.Now(),
+	}
+	failure := e.runAll(ctx, picked)
+	if ctx.Err() != nil {
+		return fmt.Errorf("stopped before its end; nothing was written: %w", ctx.Err())
+	}
+	e.report.print(out)
+	if err := errors.Join(failure, e.report.write(c.Out)); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "written to %s and %s\n", c.Out, chartPath(c.Out))
+	if missed := e.report.missed(); c.Strict && len(missed) > 0 {
+		return fmt.Errorf("%w: %s", errMissed, strings.Join(missed, ", "))
 	}
 	return nil
 }
 
-func (c *Command) write(report Report) error {
-	if err := os.MkdirAll(filepath.Dir(c.Out), 0o755); err != nil {
-		return err
+// runAll goes on after a section that failed, for the others may still tell something.
+func (e *env) runAll(ctx context.Context, picked []section) error {
+	var failures []error
+	for _, s := range picked {
+		e.section = s.name
+		e.say("%s: %s", s.name, s.about)
+		err := s.run(ctx, e)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			err = fmt.Errorf("%s: %w", s.name, err)
+			e.say("FAILED: %v", err)
+			failures = append(failures, err)
+			e.report.Failures = append(e.report.Failures, err.Error())
+		}
 	}
-	content, err := json.MarshalIndent(report, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(c.Out, content, 0o644)
+	return errors.Join(failures...)
 }

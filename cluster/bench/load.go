@@ -2,203 +2,126 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/google/uuid"
-	"github.com/valyala/fasthttp"
-
-	"lockstep/cluster/local"
 )
 
-const (
-	principals = 100
-	accounts   = 10_000
-	richEnough = "1000000000"
-	currency   = "KRW"
-)
+// load says how to keep a bank busy.
+type load struct {
+	name     string
+	conns    int           // half of them to each of two nodes
+	duration time.Duration // as long as all other loads if 0
+	request  maker
 
-// bank is the system under load: who may pay from which account.
-type bank struct {
-	http   *fasthttp.Client
-	nodes  []string
-	tokens []string   // by principal
-	owned  [][]string // numbers by principal
-	hot    string     // the first account of principal 0
+	// accept, if set, judges lost connections and answers other than the expected one: nil goes on. Without it the first
+	// of them ends the load with an error. Several goroutines call it at once.
+	accept func(answer) error
 }
 
-type clientAnswer struct {
-	ID     string `json:"client_id"`
-	Secret string `json:"client_secret"`
+// maker appends the next request to an empty buffer and tells the status that its answer must have. The generator is
+// the calling goroutine's own.
+type maker func(b *bank, random *rand.Rand, buffer []byte) (request []byte, want int)
+
+// answer is what a request got.
+type answer struct {
+	node   int // it was sent to
+	status int // 0 without an answer
+	body   []byte
+	err    error // the lost connection
+	at     time.Duration
+	took   time.Duration
 }
 
-// openBank makes principals and accounts over REST, as any customer would.
-func openBank(ctx context.Context, alpha local.SystemCredentials, progress func(string)) (*bank, error) {
-	b := &bank{
-		nodes:  alpha.Nodes,
-		http:   &fasthttp.Client{MaxConnsPerHost: 1024, ReadTimeout: 40 * time.Second, WriteTimeout: 10 * time.Second},
-		tokens: make([]string, principals), owned: make([][]string, principals),
-	}
-	operator, err := b.signIn(alpha.Operator.ClientID, alpha.Operator.ClientSecret)
-	if err != nil {
-		return nil, err
-	}
-	progress(fmt.Sprintf("making %d principals with %d accounts", principals, accounts))
-	err = parallel(ctx, 32, principals, func(i int) error {
-		var client clientAnswer
-		body := fmt.Sprintf(`{"name":"bench %d","scopes":["accounts:read","accounts:write","money:transfer","money:deposit","money:read"]}`, i)
-		if err := b.post(i, operator, "/v1/admin/clients", body, 201, &client); err != nil {
-			return err
-		}
-		b.tokens[i], err = b.signIn(client.ID, client.Secret)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	numbers := make([]string, accounts)
-	err = parallel(ctx, 128, accounts, func(i int) error {
-		var account struct{ Number string }
-		if err := b.post(i, b.tokens[i%principals], "/v1/accounts", `{"currency":"`+currency+`"}`, 201, &account); err != nil {
-			return err
-		}
-		numbers[i] = account.Number
-		body := `{"account":"` + account.Number + `","amount":"` + richEnough + `","currency":"` + currency + `"}`
-		return b.post(i, b.tokens[i%principals], "/v1/deposits", body, 201, nil)
-	})
-	for i, number := range numbers {
-		b.owned[i%principals] = append(b.owned[i%principals], number)
-	}
-	b.hot = numbers[0]
-	return b, err
-}
-
-// parallel runs work for 0 to count-1.
-func parallel(ctx context.Context, workers, count int, work func(int) error) error {
+// run keeps the load's connections busy for its duration.
+func (b *bank) run(ctx context.Context, l load) (result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var next atomic.Int64
+	parts := make([]result, l.conns)
 	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				i := int(next.Add(1)) - 1
-				if i >= count {
-					return
-				}
-				if err := work(i); err != nil {
-					cancel(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return context.Cause(ctx)
-}
-
-func (b *bank) signIn(id, secret string) (string, error) {
-	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
-	defer fasthttp.ReleaseRequest(request)
-	defer fasthttp.ReleaseResponse(response)
-	request.Header.SetMethod(fasthttp.MethodPost)
-	request.SetRequestURI(b.nodes[0] + "/v1/oauth/token")
-	request.Header.SetContentType("application/x-www-form-urlencoded")
-	request.SetBodyString("grant_type=client_credentials&client_id=" + id + "&client_secret=" + secret)
-	if err := b.http.Do(request, response); err != nil {
-		return "", fmt.Errorf("sign %s in: %w", id, err)
-	}
-	var answer struct {
-		Token string `json:"access_token"`
-	}
-	if err := json.Unmarshal(response.Body(), &answer); err != nil || answer.Token == "" {
-		return "", fmt.Errorf("sign %s in: %d %s", id, response.StatusCode(), response.Body())
-	}
-	return answer.Token, nil
-}
-
-// errAnswer is an answer that the load did not expect.
-var errAnswer = errors.New("unexpected answer")
-
-// post sends one request under a key of its own to one of the nodes.
-func (b *bank) post(i int, token, path, body string, want int, into any) error {
-	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
-	defer fasthttp.ReleaseRequest(request)
-	defer fasthttp.ReleaseResponse(response)
-	request.Header.SetMethod(fasthttp.MethodPost)
-	request.SetRequestURI(b.nodes[i%len(b.nodes)] + path)
-	request.Header.SetContentType("application/json")
-	request.Header.Set("Authorization", "Bearer "+token)
-	request.Header.Set("Idempotency-Key", uuid.NewString())
-	request.SetBodyString(body)
-	if err := b.http.Do(request, response); err != nil {
-		return fmt.Errorf("POST %s: %w", path, err)
-	}
-	if response.StatusCode() != want {
-		return fmt.Errorf("POST %s: %w: %d %s", path, errAnswer, response.StatusCode(), response.Body())
-	}
-	if into == nil {
-		return nil
-	}
-	return json.Unmarshal(response.Body(), into)
-}
-
-// uniform moves money between any two of all accounts.
-func (b *bank) uniform(i int) error {
-	payer := rand.IntN(principals)
-	return b.transfer(i, payer, b.any(payer), b.any((payer+1+rand.IntN(principals-1))%principals))
-}
-
-// hotspot pays half into one account and half out of it.
-func (b *bank) hotspot(i int) error {
-	other := 1 + rand.IntN(principals-1)
-	if rand.IntN(2) == 0 {
-		return b.transfer(i, other, b.any(other), b.hot)
-	}
-	return b.transfer(i, 0, b.hot, b.any(other))
-}
-
-func (b *bank) any(principal int) string {
-	return b.owned[principal][rand.IntN(len(b.owned[principal]))]
-}
-
-func (b *bank) transfer(i, principal int, from, to string) error {
-	body := `{"from":"` + from + `","to":"` + to + `","amount":"` + strconv.Itoa(1+rand.IntN(9)) + `","currency":"` + currency + `"}`
-	return b.post(i, b.tokens[principal], "/v1/transfers", body, 201, nil)
-}
-
-// measure keeps conns connections busy for a while, half of them at each node, and counts what succeeded.
-func (b *bank) measure(ctx context.Context, name string, conns int, duration time.Duration, send func(int) error) (Load, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wg sync.WaitGroup
-	var done atomic.Int64
-	var times latencies
 	began := time.Now()
-	for i := range conns {
+	for i := range parts {
 		wg.Go(func() {
-			for time.Since(began) < duration && ctx.Err() == nil {
-				start := time.Now()
-				if err := send(i); err != nil {
-					cancel(err)
-					return
-				}
-				times.add(time.Since(start))
-				done.Add(1)
+			if err := b.work(ctx, l, i, began, &parts[i]); err != nil {
+				cancel(err)
 			}
 		})
 	}
 	wg.Wait()
 	if err := context.Cause(ctx); err != nil {
-		return Load{}, fmt.Errorf("%s: %w", name, err)
+		return result{}, fmt.Errorf("%s: %w", l.name, err)
 	}
-	return Load{
-		Name: name, Connections: conns, PerSecond: float64(done.Load()) / time.Since(began).Seconds(),
-		P50: times.quantile(0.5), P99: times.quantile(0.99),
-	}, nil
+	all := join(parts...)
+	all.name, all.conns, all.took = l.name, l.conns, time.Since(began)
+	return all, nil
+}
+
+// work is one connection's share of a load.
+func (b *bank) work(ctx context.Context, l load, index int, began time.Time, into *result) error {
+	node := index % len(b.nodes)
+	w := newWire(b.nodes[node])
+	defer w.close()
+	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	var request []byte
+	var want int
+	for ctx.Err() == nil {
+		request, want = l.request(b, random, request[:0])
+		start := time.Now()
+		at := start.Sub(began)
+		if at >= l.duration {
+			return nil
+		}
+		status, body, err := w.call(request)
+		took := time.Since(start)
+		switch {
+		case err == nil && status == want:
+			into.samples = append(into.samples, sample{at: at + took, took: took, status: status})
+		case l.accept != nil:
+			into.others++
+			if err := l.accept(answer{node: node, status: status, body: body, err: err, at: at + took, took: took}); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		default:
+			return fmt.Errorf("%w: %d %s", errAnswer, status, body)
+		}
+	}
+	return nil
+}
+
+// uniform moves money between any two of all accounts.
+func uniform(b *bank, random *rand.Rand, buffer []byte) ([]byte, int) {
+	from, to := pair(random, len(b.numbers))
+	return b.appendTransfer(buffer, from, to), statusCreated
+}
+
+// hotAccount is the one that all transfers of the hot load touch.
+const hotAccount = 0
+
+// hotspot pays half into one account and half out of it.
+func hotspot(b *bank, random *rand.Rand, buffer []byte) ([]byte, int) {
+	other := 1 + random.IntN(len(b.numbers)-1)
+	if random.IntN(2) == 0 {
+		return b.appendTransfer(buffer, other, hotAccount), statusCreated
+	}
+	return b.appendTransfer(buffer, hotAccount, other), statusCreated
+}
+
+// among moves money between any two of the first count accounts.
+func among(count int) maker {
+	return func(b *bank, random *rand.Rand, buffer []byte) ([]byte, int) {
+		from, to := pair(random, count)
+		return b.appendTransfer(buffer, from, to), statusCreated
+	}
+}
+
+// pair picks two different numbers below count.
+func pair(random *rand.Rand, count int) (one, other int) {
+	one, other = random.IntN(count), random.IntN(count-1)
+	if other >= one {
+		other++
+	}
+	return one, other
 }

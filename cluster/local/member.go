@@ -287,7 +287,12 @@ func (m *member) wantUp(ctx context.Context) error {
 	if frozen {
 		return m.thaw()
 	}
-	for m.snapshot().State != Running {
+	return m.awaitReady(ctx, func() bool { return m.snapshot().State == Running })
+}
+
+// awaitReady urges the supervising goroutine on until the process is as it should be.
+func (m *member) awaitReady(ctx context.Context, ready func() bool) error {
+	for !ready() {
 		select {
 		case m.wake <- struct{}{}:
 		case <-time.After(probePause):
@@ -296,6 +301,15 @@ func (m *member) wantUp(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// recycle ends the process in good order and waits until its successor is ready.
+func (m *member) recycle(ctx context.Context, wait time.Duration) error {
+	before := m.current()
+	before.Stop(m.stop, m.grace)
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	return m.awaitReady(ctx, func() bool { return m.current() != before && m.snapshot().State == Running })
 }
 
 // end stops the process for good: supervision first, or it would start again.
