@@ -1,13 +1,14 @@
 // Mutants removes one guard at a time and requires the test that is named for it to fail, with the words that the test
 // has for that failure. A guard whose test goes on passing is not guarded.
 //
-// The sources are not touched: `go build -overlay` puts the changed file in the original's place. Tests that build a
-// program of their own find the same overlay in LOCKSTEP_OVERLAY.
+// The sources are not touched: `go build -overlay` puts changed files in the originals' places. Compiling is most of the
+// work, so all mutants are compiled at once, behind a switch (switch.go), and each package's tests are linked once. Tests
+// that build a program of their own find its overlay in LOCKSTEP_OVERLAY, and those that read the sources find what the
+// mutant changes there in MUTANT_SOURCES.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,7 +16,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -36,60 +39,155 @@ func (m mutant) pattern() string { return "^" + strings.ReplaceAll(m.test, "/", 
 const testTimeout = 4 * time.Minute
 
 func main() {
-	only := flag.String("only", "", "run the mutants whose name contains this")
+	only := flag.String("only", "", "run the mutants whose name contains one of these, by commas")
 	list := flag.Bool("list", false, "list the mutants and end")
+	parallel := flag.Int("p", 2, "run so many mutants at a time")
 	flag.Parse()
+	var chosen []mutant
+	for _, m := range mutants {
+		if slices.ContainsFunc(strings.Split(*only, ","), func(part string) bool { return strings.Contains(m.name, part) }) {
+			chosen = append(chosen, m)
+		}
+	}
+	if *list {
+		for _, m := range chosen {
+			fmt.Printf("%-28s %s %s\n", m.name, m.pkg, m.test)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	dir, err := os.MkdirTemp("", "mutants")
+	alive, err := runAll(ctx, chosen, *parallel)
+	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
+	}
+	if err != nil || alive > 0 {
 		os.Exit(1)
+	}
+}
+
+// runAll prints a line for each mutant and a summary, and counts those whose test did not miss the guard.
+func runAll(ctx context.Context, chosen []mutant, parallel int) (alive int, err error) {
+	began := time.Now()
+	dir, err := os.MkdirTemp("", "mutants")
+	if err != nil {
+		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	run := runner{dir: dir, passed: map[string]bool{}}
-	killed, alive := 0, 0
-	for _, m := range mutants {
-		if !strings.Contains(m.name, *only) {
-			continue
-		}
-		if *list {
-			fmt.Printf("%-28s %s %s\n", m.name, m.pkg, m.test)
-			continue
-		}
-		began := time.Now()
-		if err := run.kill(ctx, m); err != nil {
-			alive++
-			fmt.Printf("ALIVE  %-28s %v\n", m.name, err)
-			continue
-		}
-		killed++
-		fmt.Printf("killed %-28s by %s (%s)\n", m.name, m.test, time.Since(began).Round(time.Second))
+	r := &runner{dir: dir, binaries: map[string]string{}, sound: map[string]error{}}
+	if err := r.compile(ctx, chosen); err != nil {
+		return 0, err
 	}
-	fmt.Printf("mutants: %d passed, %d failed\n", killed, alive)
-	if alive > 0 {
-		os.Exit(1)
+	compiled := time.Since(began)
+	r.checkTests(ctx, chosen)
+	checked := time.Since(began) - compiled
+	var printing sync.Mutex
+	var running sync.WaitGroup
+	free := make(chan struct{}, max(1, parallel))
+	for _, m := range chosen {
+		free <- struct{}{}
+		running.Go(func() {
+			defer func() { <-free }()
+			began := time.Now()
+			err := r.kill(ctx, m)
+			printing.Lock()
+			defer printing.Unlock()
+			if err != nil {
+				alive++
+				fmt.Printf("ALIVE  %-28s %v\n", m.name, err)
+				return
+			}
+			fmt.Printf("killed %-28s by %s (%s)\n", m.name, m.test, time.Since(began).Round(time.Second))
+		})
 	}
+	running.Wait()
+	took := time.Since(began)
+	fmt.Printf("mutants: %d passed, %d failed in %s (compiled in %s, tests without mutants %s)\n", len(chosen)-alive, alive,
+		took.Round(time.Second), compiled.Round(time.Second), checked.Round(time.Second))
+	return alive, nil
 }
 
 type runner struct {
-	dir    string
-	passed map[string]bool // tests that passed on the sources as they are
+	dir      string
+	overlay  string            // of all mutants that are behind the switch
+	switched map[string]bool   // their names
+	binaries map[string]string // tests of each package, with all of those
+	sound    map[string]error  // by package and test: what happens without a mutant
+}
+
+// compile compiles each package's tests once, with all mutants that a switch can turn on.
+func (r *runner) compile(ctx context.Context, chosen []mutant) error {
+	var err error
+	if r.overlay, r.switched, err = switchable(r.dir, chosen); err != nil {
+		return err
+	}
+	for _, m := range chosen {
+		if r.binaries[m.pkg] != "" {
+			continue
+		}
+		began := time.Now()
+		r.binaries[m.pkg] = filepath.Join(r.dir, strings.ReplaceAll(strings.Trim(m.pkg, "./"), "/", "-")+".test")
+		if err := r.link(ctx, m.pkg, r.overlay, r.binaries[m.pkg]); err != nil {
+			return fmt.Errorf("%w\nthe mutant that does not compile shows with -only", err)
+		}
+		fmt.Printf("compiled %s (%s)\n", m.pkg, time.Since(began).Round(time.Second))
+	}
+	return nil
+}
+
+func (r *runner) link(ctx context.Context, pkg, overlay, binary string) error {
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-race", "-tags", "faults", "-overlay", overlay, "-o", binary, pkg)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("compile %s: %w\n%s", pkg, err, tail(string(out)))
+	}
+	return nil
+}
+
+// checkTests runs the tests without any mutant, those of a package together.
+func (r *runner) checkTests(ctx context.Context, chosen []mutant) {
+	for pkg, binary := range r.binaries {
+		began, count := time.Now(), 0
+		var patterns []string
+		for _, m := range chosen {
+			if m.pkg == pkg {
+				patterns = append(patterns, m.pattern())
+			}
+		}
+		out, err := r.run(ctx, binary, pkg, strings.Join(patterns, "|"), mutant{}, r.overlay, "")
+		for _, m := range chosen {
+			key := m.pkg + " " + m.test
+			if _, known := r.sound[key]; m.pkg != pkg || known {
+				continue
+			}
+			count++
+			r.sound[key] = nil
+			if !strings.Contains(out, "--- PASS: "+m.test+" ") {
+				r.sound[key] = fmt.Errorf("the test does not pass on the sources as they are: %w\n%s", errors.Join(err), tail(out))
+			}
+		}
+		fmt.Printf("%d tests of %s without mutants (%s)\n", count, pkg, time.Since(began).Round(time.Second))
+	}
 }
 
 // kill returns nil when the named test passes without the mutant and fails, as it should, with it.
-func (r runner) kill(ctx context.Context, m mutant) error {
-	overlay, err := r.overlay(m)
+func (r *runner) kill(ctx context.Context, m mutant) error {
+	if err := r.sound[m.pkg+" "+m.test]; err != nil {
+		return err
+	}
+	changed, err := single(r.dir, m)
 	if err != nil {
 		return err
 	}
-	if key := m.pkg + " " + m.test; !r.passed[key] {
-		if out, err := r.test(ctx, m, ""); err != nil {
-			return fmt.Errorf("the test fails on the sources as they are: %w\n%s", err, tail(out))
+	binary, overlay := r.binaries[m.pkg], r.overlay
+	if !r.switched[m.name] {
+		overlay = changed
+		binary = filepath.Join(r.dir, m.name+".test")
+		defer os.Remove(binary)
+		if err := r.link(ctx, m.pkg, overlay, binary); err != nil {
+			return err
 		}
-		r.passed[key] = true
 	}
-	out, err := r.test(ctx, m, overlay)
+	out, err := r.run(ctx, binary, m.pkg, m.pattern(), m, overlay, changed)
 	var broken *exec.ExitError
 	switch {
 	case err == nil:
@@ -106,65 +204,17 @@ func (r runner) kill(ctx context.Context, m mutant) error {
 	return nil
 }
 
-// overlay writes the changed file and the overlay that puts it in place.
-func (r runner) overlay(m mutant) (string, error) {
-	original, err := filepath.Abs(m.file)
-	if err != nil {
-		return "", err
-	}
-	source, err := os.ReadFile(original)
-	if err != nil {
-		return "", err
-	}
-	if n := strings.Count(string(source), m.old); n != 1 || m.old == m.new {
-		return "", fmt.Errorf("the text to replace stands %d times in %s", n, m.file)
-	}
-	changed := filepath.Join(r.dir, m.name+".go")
-	if err := os.WriteFile(changed, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600); err != nil {
-		return "", err
-	}
-	content, err := json.Marshal(map[string]any{"Replace": map[string]string{original: changed}})
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(r.dir, m.name+".json")
-	return path, os.WriteFile(path, content, 0o600)
-}
-
-// test compiles the package's tests and runs the one that is named. The error is an *exec.ExitError only when the test
-// itself ended so.
-func (r runner) test(ctx context.Context, m mutant, overlay string) (string, error) {
-	binary, err := r.binary(ctx, m, overlay)
-	if err != nil {
-		return "", err
-	}
-	cmd := exec.CommandContext(ctx, binary, "-test.run", m.pattern(), "-test.v", "-test.timeout", testTimeout.String())
-	cmd.Dir = m.pkg
-	cmd.Env = append(os.Environ(), "LOCKSTEP_OVERLAY="+overlay)
+// run runs tests with a mutant turned on; one without a name is none. The error is an *exec.ExitError only when the tests
+// themselves ended so.
+func (r *runner) run(ctx context.Context, binary, pkg, pattern string, m mutant, overlay, changed string) (string, error) {
+	cmd := exec.CommandContext(ctx, binary, "-test.run", pattern, "-test.v", "-test.timeout", testTimeout.String())
+	cmd.Dir = pkg
+	cmd.Env = append(os.Environ(), "LOCKSTEP_OVERLAY="+overlay, "MUTANT_SOURCES="+changed, switchVariable+"="+m.name)
 	out, err := cmd.CombinedOutput()
-	if err == nil && !strings.Contains(string(out), "--- PASS: "+m.test+" ") {
+	if err == nil && m.name != "" && !strings.Contains(string(out), "--- PASS: "+m.test+" ") {
 		err = fmt.Errorf("there is no test %s", m.test)
 	}
 	return string(out), err
-}
-
-// binary compiles the tests of a package; those of the sources as they are only once.
-func (r runner) binary(ctx context.Context, m mutant, overlay string) (string, error) {
-	path := filepath.Join(r.dir, "mutant.test")
-	if overlay == "" {
-		path = filepath.Join(r.dir, strings.ReplaceAll(strings.Trim(m.pkg, "./"), "/", "-")+".test")
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
-		}
-	}
-	args := []string{"test", "-c", "-race", "-tags", "faults", "-o", path}
-	if overlay != "" {
-		args = append(args, "-overlay", overlay)
-	}
-	if out, err := exec.CommandContext(ctx, "go", append(args, m.pkg)...).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("compile: %s\n%s", err.Error(), tail(string(out)))
-	}
-	return path, nil
 }
 
 // tail keeps the end of a long output.
