@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,7 +25,11 @@ import (
 	"lockstep/node/ledger"
 )
 
+// TestMain lets more tests run at once than there are cores, for some wait for servers most of the time.
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "6"); err != nil { // the command line is read later
+		panic(err)
+	}
 	openapi3filter.RegisterBodyDecoder("text/html", openapi3filter.PlainBodyDecoder) // kin-openapi knows no pages
 	// fasthttp keeps one clock for its Date header and idle workers for ten seconds, for as long as the process lives.
 	goleak.VerifyTestMain(m,
@@ -43,20 +48,24 @@ type edge struct {
 	client   *http.Client
 }
 
-func newEdge(tb testing.TB) *edge {
+func newEdge(tb testing.TB, changes ...func(*api.Deps)) *edge {
 	tb.Helper()
 	e := &edge{
 		bank: newBank(), registry: prometheus.NewRegistry(), logs: &logs{},
 		health: api.Health{Started: true, Lease: true, Source: true},
 		client: &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second},
 	}
-	server, err := api.New(api.Deps{
+	deps := api.Deps{
 		System: "alpha", Version: "1.2.3", Currencies: []ledger.Currency{"KRW", "USD"},
 		Engine: e.bank, Store: e.bank, Authority: authority{e.bank}, Health: func() api.Health { return e.health },
 		Locks: func() api.Locks { return api.Locks{Enabled: true, Servers: []api.LockServer{}} },
 		Now:   e.bank.now, Clock: time.Now, NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
 		Logger: slog.New(slog.NewJSONHandler(e.logs, nil)), Metrics: e.registry,
-	})
+	}
+	for _, change := range changes {
+		change(&deps)
+	}
+	server, err := api.New(deps)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // faultsBuilt tells whether this build has fault points.
@@ -15,16 +17,25 @@ const faultsBuilt = true
 // errFault is what a fault point that loses an answer returns.
 var errFault = errors.New("node: a configured fault point was hit")
 
+// stopReachesAll is more than a signal to stop needs to reach every thread.
+const stopReachesAll = 100 * time.Millisecond
+
 // faultPoints makes the configured points act: `kill_<point>` ends the process at the point as kill -9 would,
-// `lose_<point>` turns the answer that was just received into an unknown one. Values are probabilities.
+// `stop_<point>` stops it there as SIGSTOP does, once in its life, until SIGCONT, and `lose_<point>` turns the answer that
+// was just received into an unknown one. Values are probabilities.
 func faultPoints(points map[string]float64) func(string) error {
 	if len(points) == 0 {
 		return nil
 	}
+	var stopped atomic.Bool
 	return func(point string) error {
 		if rand.Float64() < points["kill_"+point] {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // the signal is on its way; nothing may happen after the point
+		}
+		if rand.Float64() < points["stop_"+point] && stopped.CompareAndSwap(false, true) {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+			time.Sleep(stopReachesAll)
 		}
 		if rand.Float64() < points["lose_"+point] {
 			return errFault

@@ -183,12 +183,13 @@ func readWithForeignTokens(t *testing.T, p *pair) {
 	must(t, err)
 	other := store.Token(base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(string(raw), "alpha", "gamma", 1))))
 	broken := store.Token(base64.RawURLEncoding.EncodeToString(append(raw[:len(raw):len(raw)], "'; x"...)))
-	for name, ignored := range map[string]store.Token{
-		"none": "", "garbage": "garbage!", "another system's": other, "cut": token[:5], "overlong": store.Token(strings.Repeat("A", 1<<20)),
+	wantBalance(t, b.Store, "no token", store.Consistency{}, account.ID, reading{100, store.FromReplica})
+	for name, odd := range map[string]store.Token{
+		"garbage": "garbage!", "another system's": other, "cut": token[:5], "overlong": store.Token(strings.Repeat("A", 1<<20)),
+		"nonsensical": broken,
 	} {
-		wantBalance(t, b.Store, name+" token", store.Consistency{Token: ignored}, account.ID, reading{100, store.FromReplica})
+		wantBalance(t, b.Store, name+" token", store.Consistency{Token: odd}, account.ID, reading{150, store.FromSource})
 	}
-	wantBalance(t, b.Store, "a token whose position is nonsense", store.Consistency{Token: broken}, account.ID, reading{150, store.FromSource})
 	if !serving(b.Store) {
 		t.Error("a client's token took the replica out of service")
 	}

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 )
 
-// tokenVersion is the first byte of a token; tokens of other versions are ignored.
+// tokenVersion is the first byte of a token; those of other versions are unreadable.
 const tokenVersion = 1
 
 // tokenTextMax bounds what is decoded of a client's token.
@@ -61,17 +61,18 @@ const (
 	needSource
 )
 
-// need judges a client's token: another system's or an unreadable one is ignored; one of another epoch, whose GTIDs mean
-// something else there, and one without a GTID go to the source.
+// need judges a client's token. Whoever sends one wants to read at least some write: when it cannot be told which, because
+// the token is unreadable, another system's or of another epoch, whose GTIDs mean something else there, or has no GTID,
+// only the source is sure to show it.
 func (s *Store) need(want Consistency) (need, string) {
 	if want.Source {
 		return needSource, ""
 	}
-	meant, readable := want.Token.mark()
-	switch {
-	case !readable || meant.system != s.config.System:
+	if want.Token == "" {
 		return needNothing, ""
-	case meant.epoch != s.Epoch() || meant.gtid == "":
+	}
+	meant, readable := want.Token.mark()
+	if !readable || meant.system != s.config.System || meant.epoch != s.Epoch() || meant.gtid == "" {
 		return needSource, ""
 	}
 	return needPosition, meant.gtid
