@@ -60,7 +60,7 @@ func newEdge(tb testing.TB, changes ...func(*api.Deps)) *edge {
 		Engine: e.bank, Store: e.bank, Authority: authority{e.bank}, Health: func() api.Health { return e.health },
 		Locks: func() api.Locks { return api.Locks{Enabled: true, Servers: []api.LockServer{}} },
 		Now:   e.bank.now, Clock: time.Now, NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
-		Logger: slog.New(slog.NewJSONHandler(e.logs, nil)), Metrics: e.registry,
+		Logger: slog.New(slog.NewJSONHandler(e.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: e.registry,
 	}
 	for _, change := range changes {
 		change(&deps)

@@ -31,6 +31,10 @@ func claimRow(s *store.Store, c store.Claim) store.ClaimRow {
 // propose claims keys that may have a row.
 func propose(ctx context.Context, tx *store.Tx, rows ...store.ClaimRow) error {
 	store.ProposeClaims(tx, rows)
+	return flush(ctx, tx)
+}
+
+func flush(ctx context.Context, tx *store.Tx) error {
 	_, err := tx.Flush(ctx)
 	return err
 }

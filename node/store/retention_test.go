@@ -96,6 +96,7 @@ func TestAKeyIsNewAgainOnThe31stDay(t *testing.T) {
 	aged(t, b.Store, keep, paid...)
 	tx := begin(t, b.Store)
 	must(t, store.AnswerClaims(testContext(t), tx, paid))
+	must(t, flush(testContext(t), tx))
 	for key, age := range map[string]time.Duration{"young": keep - time.Minute, "old": keep + time.Minute} {
 		row := claim(key, "body")
 		exec(t, tx, "UPDATE idempotency SET created_at = UTC_TIMESTAMP(6) - INTERVAL ? SECOND WHERE claim = ?", int(age.Seconds()), row.ID())
@@ -236,6 +237,7 @@ func TestAKeyIsKeptUntilItsTransferIsLongFinal(t *testing.T) {
 	aged(t, b.Store, keep+day, rows...)
 	tx := begin(t, b.Store)
 	must(t, store.AnswerClaims(testContext(t), tx, rows))
+	must(t, flush(testContext(t), tx))
 	_, err := tx.Commit(testContext(t))
 	must(t, err)
 	passes(t, b.Store, 1)
