@@ -297,7 +297,7 @@ func TestClosedLockerRefuses(t *testing.T) {
 
 func TestLargestSetIsTakenAndOneMoreIsRefused(t *testing.T) {
 	t.Parallel()
-	const largest = 4096
+	const largest = 2048
 	l := open(t, config(startRedis(t, 3)))
 	set := acquire(t, l, numbered(largest)...)
 	if err := set.Extend(t.Context()); err != nil {

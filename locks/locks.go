@@ -37,8 +37,8 @@ var (
 
 const (
 	// namesMax bounds one set, and so the time that one script keeps a server
-	// from everybody else: about two microseconds a name.
-	namesMax = 4096
+	// from everybody else: about a microsecond a name.
+	namesMax = 2048
 
 	// connsMax bounds the connections to one server. A set in hand uses one for
 	// the length of a round trip, so this is the number of sets that can be on

@@ -171,19 +171,29 @@ func (s *redisServer) monitor() *bufio.Scanner {
 // plant puts a name into another's hands on this server alone.
 func (s *redisServer) plant(name, owner string) {
 	s.tb.Helper()
-	if err := s.client.Set(s.tb.Context(), "test:"+name, owner, 0).Err(); err != nil {
+	if err := s.client.MSet(s.tb.Context(), "test:"+name, owner, "test#"+owner, "").Err(); err != nil {
 		s.tb.Fatal(err)
 	}
 }
 
-// owner reads in whose hands this server has a name.
+// owner reads in whose hands this server has a name, unless that set's time is over.
 func (s *redisServer) owner(name string) string {
 	s.tb.Helper()
 	owner, err := s.client.Get(s.tb.Context(), "test:"+name).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		s.tb.Fatal(err)
 	}
+	owner, _, _ = strings.Cut(owner, "|")
+	if s.client.Exists(s.tb.Context(), "test#"+owner).Val() == 0 {
+		return ""
+	}
 	return owner
+}
+
+// setTime names the key with the time of the set that holds the name.
+func (s *redisServer) setTime(name string) string {
+	s.tb.Helper()
+	return "test#" + s.owner(name)
 }
 
 // flush empties the server.

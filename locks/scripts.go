@@ -14,49 +14,61 @@ const wantedFor = 50 * time.Millisecond
 // Each script handles all names of a set in one call and answers one character
 // per key, '1' or '0', in the order of KEYS. ARGV[1] is the set's token. What
 // one command can do for many keys is one command: most of a script's time is
-// the step from Lua into a command. unpack carries some 8,000 keys, which
+// the step from Lua into a command. unpack carries some 8,000 values, which
 // namesMax keeps clear of.
 //
-// A key holds the token, and behind a bar the locker that wants it next, if
-// somebody was refused: "token|locker". Given back, it is kept for that locker a
-// moment: "|locker". Without it a locker that tries at the wrong moments would
-// never see a busy name free.
+// A key holds the token of a set. The time is the set's: one key of its own,
+// ARGV[2] and the token, ends by itself, and with it all that the set holds. A
+// time on each name would cost more than everything else together.
+//
+// Behind a bar stands the locker that wants the name next, if somebody was
+// refused: "token|locker". Given back, it is kept for that locker a moment:
+// "|locker". Without it a locker that tries at the wrong moments would never see
+// a busy name free.
 const (
-	// takeSource sets each free key for ARGV[2] milliseconds. For each key that
-	// was not free the second list names its holder, and the key remembers that
-	// the locker ARGV[3] wants it, unless another was first.
+	// takeSource sets each free key, and the set's time to ARGV[3] milliseconds.
+	// For each key that was not free the second list names its holder, and the
+	// key remembers that the locker ARGV[4] wants it, unless another was first.
 	takeSource = `
-local bits, holders, ours = {}, {}, '|' .. ARGV[3]
+local bits, holders, free, ours, ended = {}, {}, {}, '|' .. ARGV[4], {}
 for i, holder in ipairs(redis.call('MGET', unpack(KEYS))) do
-  if not holder or holder == ours then
-    redis.call('PSETEX', KEYS[i], ARGV[2], ARGV[1])
+  local token = holder and string.match(holder, '^[^|]*')
+  if token and token ~= '' and ended[token] == nil then
+    ended[token] = redis.call('EXISTS', ARGV[2] .. token) == 0
+  end
+  if not holder or holder == ours or ended[token] then
+    free[#free + 1] = KEYS[i]
+    free[#free + 1] = ARGV[1]
     bits[i] = '1'
   else
-    local bar = string.find(holder, '|', 1, true)
-    if not bar then
-      redis.call('SET', KEYS[i], holder .. ours, 'KEEPTTL')
-    elseif bar > 1 then
-      holder = string.sub(holder, 1, bar - 1)
+    if holder == token then
+      redis.call('SET', KEYS[i], holder .. ours)
     end
-    holders[#holders + 1] = holder
+    holders[#holders + 1] = token ~= '' and token or holder
     bits[i] = '0'
   end
+end
+if #free > 0 then
+  redis.call('MSET', unpack(free))
+  redis.call('PSETEX', ARGV[2] .. ARGV[1], ARGV[3], '')
 end
 return {table.concat(bits), holders}`
 
 	// giveSource deletes each key that still holds the token, or keeps it for
-	// ARGV[2] milliseconds for the locker that wants it. Without the comparison
-	// an owner whose time had run out would delete the next one's.
+	// ARGV[3] milliseconds for the locker that wants it. Without the comparison
+	// an owner whose time had run out would delete the next one's. The set's time
+	// runs on, for a part of the set may be given back; when it is over, nothing
+	// was ours any more.
 	giveSource = `
-local bits, mine = {}, {}
+local bits, mine, held = {}, {}, redis.call('EXISTS', ARGV[2] .. ARGV[1]) == 1 and '1' or '0'
 for i, holder in ipairs(redis.call('MGET', unpack(KEYS))) do
   bits[i] = '0'
   if holder == ARGV[1] then
     mine[#mine + 1] = KEYS[i]
-    bits[i] = '1'
+    bits[i] = held
   elseif holder and string.sub(holder, 1, #ARGV[1] + 1) == ARGV[1] .. '|' then
-    redis.call('PSETEX', KEYS[i], ARGV[2], string.sub(holder, #ARGV[1] + 1))
-    bits[i] = '1'
+    redis.call('PSETEX', KEYS[i], ARGV[3], string.sub(holder, #ARGV[1] + 1))
+    bits[i] = held
   end
 end
 if #mine > 0 then
@@ -64,17 +76,14 @@ if #mine > 0 then
 end
 return table.concat(bits)`
 
-	// extendSource gives each key that still holds the token another ARGV[2]
-	// milliseconds. It never makes a key: a lock that is gone may have been
-	// somebody else's in between.
+	// extendSource gives the set another ARGV[3] milliseconds, and says which
+	// keys hold the token. It never makes a key: a lock that is gone may have
+	// been somebody else's in between.
 	extendSource = `
-local bits = {}
+local bits, held = {}, redis.call('PEXPIRE', ARGV[2] .. ARGV[1], ARGV[3]) == 1
 for i, holder in ipairs(redis.call('MGET', unpack(KEYS))) do
-  bits[i] = '0'
-  if holder == ARGV[1] or holder and string.sub(holder, 1, #ARGV[1] + 1) == ARGV[1] .. '|' then
-    redis.call('PEXPIRE', KEYS[i], ARGV[2])
-    bits[i] = '1'
-  end
+  local ours = holder == ARGV[1] or holder and string.sub(holder, 1, #ARGV[1] + 1) == ARGV[1] .. '|'
+  bits[i] = held and ours and '1' or '0'
 end
 return table.concat(bits)`
 )

@@ -43,6 +43,7 @@ type server struct {
 	client   *redis.Client
 	scripts  scripts
 	locker   string // who wants a name, told to others
+	sets     string // what stands before a token in the key of its set's time
 	timeout  time.Duration
 	probeKey string
 	onChange func(ServerState)
@@ -66,6 +67,7 @@ func newServer(addr, locker string, cfg Config) *server {
 		addr:     addr,
 		scripts:  newScripts(),
 		locker:   locker,
+		sets:     cfg.Prefix + "#",
 		timeout:  cfg.Timeout,
 		probeKey: cfg.Prefix + ":probe",
 		onChange: cfg.OnChange,
@@ -127,7 +129,7 @@ func (s *server) extend(ctx context.Context, keys []string, token string, ttl ti
 }
 
 func (s *server) runTake(ctx context.Context, keys []string, token string, ttl time.Duration) (taken, error) {
-	reply, err := s.scripts.take.Run(ctx, s.client, keys, token, ttl.Milliseconds(), s.locker).Result()
+	reply, err := s.scripts.take.Run(ctx, s.client, keys, token, s.sets, ttl.Milliseconds(), s.locker).Result()
 	if err != nil {
 		return taken{}, err
 	}
@@ -135,7 +137,7 @@ func (s *server) runTake(ctx context.Context, keys []string, token string, ttl t
 }
 
 func (s *server) runExtend(ctx context.Context, keys []string, token string, ttl time.Duration) (string, error) {
-	reply, err := s.scripts.extend.Run(ctx, s.client, keys, token, ttl.Milliseconds()).Result()
+	reply, err := s.scripts.extend.Run(ctx, s.client, keys, token, s.sets, ttl.Milliseconds()).Result()
 	if err != nil {
 		return "", err
 	}
@@ -143,7 +145,7 @@ func (s *server) runExtend(ctx context.Context, keys []string, token string, ttl
 }
 
 func (s *server) runGive(ctx context.Context, keys []string, token string) (string, error) {
-	reply, err := s.scripts.give.Run(ctx, s.client, keys, token, wantedFor.Milliseconds()).Result()
+	reply, err := s.scripts.give.Run(ctx, s.client, keys, token, s.sets, wantedFor.Milliseconds()).Result()
 	if err != nil {
 		return "", err
 	}

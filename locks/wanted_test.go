@@ -13,23 +13,33 @@ func TestANameGoesToWhoWantedItFirst(t *testing.T) {
 	t.Parallel()
 	servers := startRedis(t, 3)
 	holder, first, second := open(t, config(servers)), open(t, config(servers)), open(t, config(servers))
-	const rounds = 20
-	for round := range rounds {
+	const rounds, tries = 10, 200
+	done := 0
+	for try := 0; done < rounds && try < tries; try++ {
+		for _, s := range servers {
+			s.flush()
+		}
 		set := acquire(t, holder, "hot", "cold")
 		for _, refused := range []*locks.Locker{first, second} {
 			release(t, acquire(t, refused, "hot"))
 		}
+		began := time.Now()
 		if lost := release(t, set); lost != 0 {
-			t.Fatalf("round %d: the holder lost %d names because they were wanted", round, lost)
+			t.Fatalf("the holder lost %d names because they were wanted", lost)
 		}
-		expectGrants(t, acquire(t, holder, "hot"), map[string]locks.Grant{"hot": locks.Busy})
-		expectGrants(t, acquire(t, second, "hot"), map[string]locks.Grant{"hot": locks.Busy})
+		others := []*locks.Set{acquire(t, holder, "hot"), acquire(t, second, "hot")}
 		won := acquire(t, first, "hot")
-		expectGrants(t, won, map[string]locks.Grant{"hot": locks.Held})
-		release(t, won)
-		for _, s := range servers {
-			s.flush()
+		if time.Since(began) > 40*time.Millisecond {
+			continue // this machine was busy: the moment is over
 		}
+		done++
+		for _, set := range others {
+			expectGrants(t, set, map[string]locks.Grant{"hot": locks.Busy})
+		}
+		expectGrants(t, won, map[string]locks.Grant{"hot": locks.Held})
+	}
+	if done < rounds {
+		t.Errorf("%d rounds were quick enough, want %d", done, rounds)
 	}
 }
 
@@ -60,13 +70,13 @@ func TestAWantedNameIsExtended(t *testing.T) {
 	set := acquire(t, holder, "hot")
 	release(t, acquire(t, wanting, "hot"))
 	for _, s := range servers {
-		s.client.PExpire(t.Context(), "test:hot", time.Second)
+		s.client.PExpire(t.Context(), s.setTime("hot"), time.Second)
 	}
 	if err := set.Extend(t.Context()); err != nil {
 		t.Fatalf("Extend of a name that is wanted: %v", err)
 	}
 	for _, s := range servers {
-		if left := s.client.PTTL(t.Context(), "test:hot").Val(); left <= time.Second {
+		if left := s.client.PTTL(t.Context(), s.setTime("hot")).Val(); left <= time.Second {
 			t.Errorf("the name ends in %v after Extend", left)
 		}
 	}
