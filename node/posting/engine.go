@@ -40,7 +40,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Lanes: 1, QueueMax: 8192, BatchTransfersMax: 256, BatchAccountsMax: 512, RepeatsMax: 3,
-		BackMin: time.Millisecond, BackMax: 4 * time.Millisecond,
+		BackMin: 500 * time.Microsecond, BackMax: 1500 * time.Microsecond,
 	}
 }
 
