@@ -178,20 +178,24 @@ func (b *batch) replay(t *task, row store.ClaimRow) settlement {
 // lockRows locks the accounts and holds of the commands that run, in canonical order.
 func (l *lane) lockRows(ctx context.Context, b *batch) error {
 	var ids []ledger.AccountID
-	var holdIDs []ledger.HoldID
 	for i, t := range b.tasks {
 		if b.settlements[i].mine {
 			ids = append(ids, t.Operation.Accounts(l.store.System(), l.lane)...)
-			holdIDs = append(holdIDs, t.Operation.Holds()...)
 		}
 	}
 	slices.Sort(ids)
-	slices.Sort(holdIDs)
 	began := time.Now()
 	accounts, now, err := l.lockAccounts(ctx, b, slices.Compact(ids))
 	if err != nil {
 		return err
 	}
+	var holdIDs []ledger.HoldID // not those of accounts that are kept elsewhere: they are kept as well
+	for i, t := range b.tasks {
+		if b.settlements[i].mine {
+			holdIDs = append(holdIDs, t.Operation.Holds()...)
+		}
+	}
+	slices.Sort(holdIDs)
 	holds, err := store.LockHolds(ctx, b.tx, slices.Compact(holdIDs))
 	if err != nil {
 		return err
