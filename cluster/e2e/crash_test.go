@@ -52,7 +52,7 @@ func (s *site) join(t *testing.T, changes map[string]any) *extra {
 		t.Fatalf("configure a node: %v", err)
 	}
 	started, err := process.Start(process.Spec{
-		Name: name, Path: program, Args: []string{"node", "--config", path}, Env: []string{hasty},
+		Name: name, Path: program, Args: []string{"node", "--config", path}, Env: append(os.Environ(), hasty),
 		Log: filepath.Join(s.options.Dir, "logs", name+".log"), PIDFile: filepath.Join(s.options.Dir, "run", name+".pid"),
 	})
 	if err != nil {

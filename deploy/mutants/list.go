@@ -5,8 +5,8 @@ var mutants = []mutant{
 	{
 		name: "row-lock",
 		file: "node/store/batch.go",
-		old:  "marks(len(ids)) + `) ORDER BY id FOR UPDATE`\n\tif err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {\n\t\treturn nil, time.Time{},",
-		new:  "marks(len(ids)) + `) ORDER BY id`\n\tif err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {\n\t\treturn nil, time.Time{},",
+		old:  `lockAccounts(ctx, tx, ids, " FOR UPDATE")`,
+		new:  `lockAccounts(ctx, tx, ids, "")`,
 		pkg:  "./node/posting", test: "TestHoldsOfTwoNodesSumToPendingDebit",
 		failure: "accepted holds do not sum to pending_debit",
 	},
@@ -55,9 +55,11 @@ var mutants = []mutant{
 	{
 		name: "no-claim-without-answer",
 		file: "node/posting/batch.go",
-		old: `			dropped = append(dropped, t.claimID)
+		old: `		case !s.stored:
+			dropped = append(dropped, t.claimID)
 `,
-		new: "",
+		new: `		case !s.stored:
+`,
 		pkg: "./node/posting", test: "TestNoClaimIsCommittedWithoutItsAnswer",
 		failure: "a claim was committed without its answer",
 	},
@@ -117,8 +119,8 @@ var mutants = []mutant{
 	{
 		name: "store-poison-commit",
 		file: "node/store/tx.go",
-		old: `	if err := tx.usable(); err != nil {
-		return err
+		old: `	if err := tx.idle(); err != nil {
+		return tx.poison(err)
 	}
 	if err := ctx.Err()`,
 		new: "	if err := ctx.Err()",
@@ -167,7 +169,7 @@ var mutants = []mutant{
 		old:  " || meant.system != s.config.System",
 		new:  "",
 		pkg:  "./node/store", test: "TestReadsOnServersThatFail/ForeignTokens",
-		failure: "another system's token: 150 from the source",
+		failure: "another system's token: 100 from the replica",
 	},
 	{
 		name: "store-token-epoch",
@@ -332,9 +334,11 @@ var mutants = []mutant{
 	{
 		name: "answer-not-stored",
 		file: "node/posting/batch.go",
-		old: `case !s.stored:
+		old: `		case t.Claim == nil || !s.mine || t.rendered(s.outcome):
+		case !s.stored:
 `,
-		new: `case true:
+		new: `		case t.Claim == nil || !s.mine:
+		case true:
 `,
 		pkg: "./cluster/e2e", test: "TestKeyHasOneEffectWhenItsNodeIsKilledAfterCommit",
 		failure: "effects, want 1",
@@ -396,14 +400,6 @@ var mutants = []mutant{
 		new:  "taken := k.inHand[t.claimID]; taken && false {",
 		pkg:  "./node/posting", test: "TestASecondRequestWithAKeyWaitsForTheFirst",
 		failure: "batches ran and the balance is",
-	},
-	{
-		name: "own-key",
-		file: "node/posting/lane.go",
-		old:  "t.notBefore.IsZero() && ",
-		new:  "",
-		pkg:  "./node/posting", test: "TestACommandThatCameBackIsNotInProgress",
-		failure: "was answered for its own key",
 	},
 	{
 		name: "busy-together",
@@ -484,5 +480,325 @@ var mutants = []mutant{
 		new:  `"SELECT MASTER_GTID_WAIT(?, ?) "`,
 		pkg:  "./node/store", test: "TestEveryStatementIsMySQLs",
 		failure: "the name master_gtid_wait",
+	},
+	{
+		name: "skip-kept",
+		file: "node/posting/lane.go",
+		old:  "case store.LockWait(err) && !as.skipLocked:",
+		new:  "case false:",
+		pkg:  "./node/posting", test: "TestAKeptRowStopsOnlyItsOwnCommands",
+		failure: "times before the others went on",
+	},
+	{
+		name: "skip-not-missing",
+		file: "node/store/batch.go",
+		old:  "if err != nil || len(accounts) == len(ids) {",
+		new:  "if true {",
+		pkg:  "./node/posting", test: "TestAKeptRowStopsOnlyItsOwnCommands",
+		failure: "3 commands were refused",
+	},
+	{
+		name: "skip-remembered",
+		file: "node/posting/lane.go",
+		old:  "		l.kept[id] = true",
+		new:  "		_ = id",
+		pkg:  "./node/posting", test: "TestAKeptRowStopsOnlyItsOwnCommands",
+		failure: "the row was waited for again",
+	},
+	{
+		name: "skip-claims",
+		file: "node/posting/batch.go",
+		old:  "case t.Claim != nil && s.away:",
+		new:  "case false:",
+		pkg:  "./node/posting", test: "TestAKeptRowStopsOnlyItsOwnCommands",
+		failure: "commands that left the batch left",
+	},
+	{
+		name: "reserve",
+		file: "node/posting/queue.go",
+		old:  "case !t.any(reserved) && q.fits",
+		new:  "case q.fits",
+		pkg:  "./node/posting", test: "TestACommandOfTwoAccountsIsNotOvertakenForLong",
+		failure: "a command of two accounts was overtaken by",
+	},
+	{
+		name: "reserve-ends",
+		file: "node/posting/queue.go",
+		old:  " || waited >= reserveUntil",
+		new:  "",
+		pkg:  "./node/posting", test: "TestAnAccountIsKeptForAMomentOnly",
+		failure: "the account was kept for",
+	},
+	{
+		name: "source-left-alone",
+		file: "node/posting/lane.go",
+		old:  "if time.Now().Before(l.brokenUntil) {",
+		new:  "if false {",
+		pkg:  "./node/posting", test: "TestAFailedSourceIsLeftAloneForAMoment",
+		failure: "the failed source was asked by each of",
+	},
+	{
+		name: "used-keys",
+		file: "node/posting/lane.go",
+		old:  "if errors.Is(err, errKeysUsed) && !as.keysUsed {",
+		new:  "if false {",
+		pkg:  "./node/posting", test: "TestABatchWithUsedKeysAnswersEach",
+		failure: "command 1 was answered",
+	},
+	{
+		name: "refusal-as-transfer",
+		file: "node/posting/batch.go",
+		old:  "return payment && outcome.Refusal == nil",
+		new:  "return payment",
+		pkg:  "./node/posting", test: "TestABatchWithUsedKeysAnswersEach",
+		failure: "a refused payment has 0 rows",
+	},
+	{
+		name: "refusal-with-transfer",
+		file: "node/store/claims.go",
+		old:  "transfer_id = VALUES(transfer_id), renderer = VALUES(renderer), status",
+		new:  "status",
+		pkg:  "./node/posting", test: "TestABatchWithUsedKeysAnswersEach",
+		failure: "a refused payment has 0 rows",
+	},
+	{
+		name: "outbox-row",
+		file: "node/posting/outbox.go",
+		old:  "if len(events) == 0 {",
+		new:  "if true {",
+		pkg:  "./node/posting", test: "TestEachBatchTellsWhatItDidOnce",
+		failure: "two batches that did something wrote 0 rows",
+	},
+	{
+		name: "outbox-all",
+		file: "node/posting/outbox.go",
+		old:  "events[name] = append(events[name], string(transfer.ID))",
+		new:  "events[name] = []string{string(transfer.ID)}",
+		pkg:  "./node/posting", test: "TestEachBatchTellsWhatItDidOnce",
+		failure: "batch 0 told",
+	},
+	{
+		name: "outbox-nothing",
+		file: "node/posting/outbox.go",
+		old:  "if len(events) == 0 {",
+		new:  "if false {",
+		pkg:  "./node/posting", test: "TestEachBatchTellsWhatItDidOnce",
+		failure: "two batches that did something wrote",
+	},
+	{
+		name: "store-queued-commit",
+		file: "node/store/tx.go",
+		old: `	if err := tx.idle(); err != nil {
+		return tx.poison(err)`,
+		new: `	if err := tx.usable(); err != nil {
+		return tx.poison(err)`,
+		pkg: "./node/store", test: "TestCommitRefusesStatementsThatWereNotSent",
+		failure: "COMMIT was sent before a queued statement",
+	},
+	{
+		name: "store-queued-overtaken",
+		file: "node/store/tx.go",
+		old: `	if err := tx.idle(); err != nil {
+		return err
+	}
+	tx.began = true
+	if err := each`,
+		new: `	if err := tx.usable(); err != nil {
+		return err
+	}
+	tx.began = true
+	if err := each`,
+		pkg: "./node/store", test: "TestCommitRefusesStatementsThatWereNotSent",
+		failure: "a query overtook a statement that was queued",
+	},
+	{
+		name: "store-flush-poison",
+		file: "node/store/tx.go",
+		old: `	found, err := execAll(ctx, tx.conn, query.String(), args)
+	if err != nil {
+		return nil, tx.poison(err)`,
+		new: `	found, err := execAll(ctx, tx.conn, query.String(), args)
+	if err != nil {
+		return nil, err`,
+		pkg: "./node/store", test: "TestNothingOfAFailedFlushIsCommitted",
+		failure: "a part of a failed Flush was committed",
+	},
+	{
+		name: "store-flush-counts",
+		file: "node/store/tx.go",
+		old:  "found = result.(mysql.Result).AllRowsAffected()",
+		new:  "found = make([]int64, len(result.(mysql.Result).AllRowsAffected()))",
+		pkg:  "./node/store", test: "TestFlushCountsTheRowsOfEachStatement",
+		failure: "the statements found",
+	},
+	{
+		name: "late-release",
+		file: "node/posting/lane.go",
+		old:  "if !l.config.LateRelease {",
+		new:  "if true {",
+		pkg:  "./node/posting", test: "TestRedisLocksAreReleasedBeforeCommitOrAfter/after",
+		failure: "the other node waits for the row true",
+	},
+	{
+		name: "early-release",
+		file: "node/posting/lane.go",
+		old:  "if !l.config.LateRelease {",
+		new:  "if false {",
+		pkg:  "./node/posting", test: "TestRedisLocksAreReleasedBeforeCommitOrAfter/before",
+		failure: "the other node waits for the row false",
+	},
+	{
+		name: "grammar-queued",
+		file: "node/store/outbox.go",
+		old:  "VALUES (?, ?, ?, ?)",
+		new:  "VALUES (?, ?, ?, ?) RETURNING id",
+		pkg:  "./node/store", test: "TestEveryStatementIsMySQLs",
+		failure: `near "RETURNING id`,
+	},
+	{
+		name: "grammar-commit",
+		file: "node/store/tx.go",
+		old:  `"COMMIT;"+`,
+		new:  `"COMMIT;SELECT 1;"+`,
+		pkg:  "./node/store", test: "TestEveryStatementIsMySQLs",
+		failure: "2 statements in one",
+	},
+	{
+		name: "locks-noop",
+		file: "node/posting/lane.go",
+		old:  "case held(set, t.names):",
+		new:  "case true:",
+		pkg:  "./node/posting", test: "TestRedisLocksSpareTheWaitForRows",
+		failure: "wait for rows as long as two without",
+	},
+	{
+		name: "redis-wanted",
+		file: "locks/scripts.go",
+		old:  "      redis.call('SET', KEYS[i], holder .. ours)\n",
+		new:  "",
+		pkg:  "./locks", test: "TestANameGoesToWhoWantedItFirst",
+		failure: "hot",
+	},
+	{
+		name: "skip-holds",
+		file: "node/posting/batch.go",
+		old: `		if b.settlements[i].mine {
+			holdIDs`,
+		new: `		if b.settlements[i].mine || b.settlements[i].away {
+			holdIDs`,
+		pkg: "./node/posting", test: "TestAKeptHoldStopsOnlyItsOwnCommands",
+		failure: "the hold was waited for",
+	},
+	{
+		name: "abandoned-is-unknown",
+		file: "node/posting/engine.go",
+		old:  "case abandoned:\n\t\t\treturn Outcome{}, errUnknown()",
+		new:  "case abandoned:\n\t\t\treturn Outcome{}, errSource()",
+		pkg:  "./api", test: "TestEveryErrorNumberIsToldTruly",
+		failure: "told not_applied, but",
+	},
+	{
+		name: "unknown-is-unknown",
+		file: "api/problem.go",
+		old:  "{504, unknown, sameKey, 1, false}",
+		new:  "{504, notApplied, sameKey, 1, false}",
+		pkg:  "./api", test: "TestEveryErrorNumberIsToldTruly",
+		failure: "but the repeat finds it applied",
+	},
+	{
+		name: "class-server",
+		file: "node/store/errors.go",
+		old:  "1040, 1203, 1226, //",
+		new:  "1203, 1226, //",
+		pkg:  "./api", test: "TestTroubleOfAWholeServerIsToldTruly",
+		failure: "a caller is told",
+	},
+	{
+		name: "lost-commit-is-asked",
+		file: "node/posting/lane.go",
+		old:  "token, err = l.resolve(b)",
+		new:  `token, err = "", errors.New("not asked")`,
+		pkg:  "./node/posting", test: "TestCutRepliesToCommitAreAnsweredDefinitely",
+		failure: "callers got the definite answer, want 95",
+	},
+	{
+		name: "idle-transaction",
+		file: "node/store/dialect.go",
+		old:  `return "idle_transaction_timeout", seconds(d) }`,
+		new:  `return "idle_transaction_timeout", seconds(100 * d) }`,
+		pkg:  "./cluster/e2e", test: "TestNodeStoppedInsideABatchDoesNoHarm",
+		failure: "its accounts were not free after",
+	},
+	{
+		name: "odd-token",
+		file: "node/store/token.go",
+		old:  "\tif !readable || meant.system != s.config.System || ",
+		new:  "\tif !readable || meant.system != s.config.System {\n\t\treturn needNothing, \"\"\n\t}\n\tif ",
+		pkg:  "./node/store", test: "TestReadsOnServersThatFail",
+		failure: "wanted 150 from the source",
+	},
+	{
+		name: "token-wait",
+		file: "node/store/read.go",
+		old:  "\t\tif !reached {",
+		new:  "\t\tif !reached && false {",
+		pkg:  "./cluster/e2e", test: "TestAReadWithTheTokenIsNewWhileTheReplicaStandsStill",
+		failure: "want 150 from the source",
+	},
+	{
+		name: "strong-read",
+		file: "node/store/read.go",
+		old:  "\terr := s.readOn(ctx, s.source, fn)",
+		new:  "\terr := s.readOn(ctx, s.replicas[0].db, fn)",
+		pkg:  "./cluster/e2e", test: "TestHistoriesOfAccountsAreLinearizable",
+		failure: "the history is not linearizable",
+	},
+	{
+		name: "gate",
+		file: "api/gate.go",
+		old:  "if g.inHand.Add(1) > g.max {",
+		new:  "if g.inHand.Add(1) > 1<<40 {",
+		pkg:  "./api", test: "TestAFullNodeRefusesChangesUnseen",
+		failure: "broken, of nobody: got 401",
+	},
+	{
+		name: "refusal-pause",
+		file: "api/gate.go",
+		old:  "time.Sleep(refusalPause)",
+		new:  "_ = refusalPause",
+		pkg:  "./api", test: "TestAFullNodeRefusesChangesUnseen",
+		failure: "refused after",
+	},
+	{
+		name: "without-redis",
+		file: "node/posting/lane.go",
+		old:  "\t\tl.metrics.degraded.Inc()\n\t\treturn nil, batch",
+		new:  "\t\tl.metrics.degraded.Inc()\n\t\tl.settleAll(batch, errSource())\n\t\treturn nil, nil",
+		pkg:  "./cluster/e2e", test: "TestPaymentsGoOnWhateverRedisDoes",
+		failure: "a payment was neither done nor refused",
+	},
+	{
+		name: "lock-server-readmitted",
+		file: "locks/server.go",
+		old:  "if err != nil || !wasUp {",
+		new:  "if err != nil {",
+		pkg:  "./cluster/e2e", test: "TestPaymentsGoOnWhateverRedisDoes",
+		failure: "both nodes lock their payments: not within",
+	},
+	{
+		name: "wanted",
+		file: "locks/scripts.go",
+		old:  "redis.call('SET', KEYS[i], holder .. ours, 'KEEPTTL')",
+		new:  "",
+		pkg:  "./locks", test: "TestANameGoesToWhoWantedItFirst",
+		failure: `Grant("hot")`,
+	},
+	{
+		name: "wanted-moment",
+		file: "locks/scripts.go",
+		old:  "const wantedFor = 50 * time.Millisecond",
+		new:  "const wantedFor = 50 * time.Hour",
+		pkg:  "./locks", test: "TestANameIsKeptForAMomentOnly",
+		failure: "the name is free again",
 	},
 }

@@ -227,6 +227,52 @@ func TestNoClaimIsCommittedWithoutItsAnswer(t *testing.T) {
 	w.verify()
 }
 
+// A batch in which one key was used before is run once more, with the rows of its keys; each command gets its own answer.
+func TestABatchWithUsedKeysAnswersEach(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	n := w.open()
+	account, other := n.funded(100), w.account(alice)
+	first := n.submit(asked(deposit(account, 10), "used"))
+	n.submit(asked(deposit(account, 20), "other meaning"))
+	forgotten := asked(transfer(account, other, 1000), "forgotten")
+	forgotten.Renderer = unstorable{}
+	before := n.metric("commit_seconds")
+	results := n.combine(
+		fresh(deposit(account, 1)), asked(deposit(account, 10), "used"), asked(deposit(account, 21), "other meaning"),
+		asked(transfer(account, other, 1000), "refused"), forgotten, fresh(transfer(account, other, 5)),
+	)
+	for i, want := range []ledger.Code{"", "", ledger.IdempotencyKeyReused, ledger.InsufficientFunds, ledger.InsufficientFunds, ""} {
+		if results[i].code() != want || results[i].Replayed != (i == 1) {
+			t.Errorf("command %d was answered %q, replayed %t; want %q", i, results[i].code(), results[i].Replayed, want)
+		}
+	}
+	if string(results[1].Answer.Body) != string(first.Answer.Body) {
+		t.Errorf("the answers under one key differ: %s and %s", first.Answer.Body, results[1].Answer.Body)
+	}
+	if commits := n.metric("commit_seconds") - before - 1; commits != 1 { // the plug has one
+		t.Errorf("the batch took %v commits", commits)
+	}
+	if n.metric("failures_total") != 0 || n.metric("splits_total") != 0 {
+		t.Errorf("a used key counts as %v failures and %v splits", n.metric("failures_total"), n.metric("splits_total"))
+	}
+	if rows := w.number(`SELECT COUNT(*) FROM idempotency WHERE idem_key = 'refused' AND transfer_id IS NULL AND status = 422
+		AND body IS NOT NULL`); rows != 1 {
+		t.Errorf("a refused payment has %d rows with its answer and no transfer", rows)
+	}
+	if again := n.submit(asked(transfer(account, other, 1000), "refused")); !again.Replayed || again.Answer.Status != 422 ||
+		string(again.Answer.Body) != string(results[3].Answer.Body) {
+		t.Errorf("a refusal was answered again with %d %s, replayed %t", again.Answer.Status, again.Answer.Body, again.Replayed)
+	}
+	if rows := w.number("SELECT COUNT(*) FROM idempotency WHERE idem_key = 'forgotten'"); rows != 0 {
+		t.Error("a payment whose answer is not stored left its claim behind")
+	}
+	if posted := w.posted(account); posted != 126 || w.posted(other) != 5 {
+		t.Errorf("the balances are %d and %d, not 126 and 5", posted, w.posted(other))
+	}
+	w.verify()
+}
+
 // unstorable renders success as an answer that nobody may keep.
 type unstorable struct{ plain }
 

@@ -114,10 +114,12 @@ func (q *queue) pick(now time.Time) (batch []*task, next time.Time) {
 		case t.state.Load() != waiting:
 			continue
 		case due.After(now), q.elsewhere(t):
-			if due.After(now) && (next.IsZero() || due.Before(next)) {
-				next = due
+			if due.After(now) {
+				next = sooner(next, due)
 			}
-			q.reserve(t, now, reserved)
+			if q.reserve(t, now, reserved) {
+				next = sooner(next, t.since.Add(reserveUntil))
+			}
 		case !t.any(reserved) && q.fits(t, transfers, accounts) && t.state.CompareAndSwap(waiting, taken):
 			for _, id := range t.accounts {
 				accounts[id] = true
@@ -136,10 +138,18 @@ func (q *queue) pick(now time.Time) (batch []*task, next time.Time) {
 	return batch, next
 }
 
-// reserve keeps the accounts of a task that was passed over for long.
-func (q *queue) reserve(t *task, now time.Time, reserved map[ledger.AccountID]bool) {
+// sooner is the earlier time; the zero time is never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// reserve keeps the accounts of a task that was passed over for long, and tells whether it does.
+func (q *queue) reserve(t *task, now time.Time, reserved map[ledger.AccountID]bool) bool {
 	if waited := now.Sub(t.since); waited < reserveAfter || waited >= reserveUntil || len(t.accounts) < 2 {
-		return
+		return false
 	}
 	for _, id := range t.accounts {
 		reserved[id] = true
@@ -148,6 +158,7 @@ func (q *queue) reserve(t *task, now time.Time, reserved map[ledger.AccountID]bo
 		t.reserves = true
 		q.onReserve()
 	}
+	return true
 }
 
 // elsewhere tells whether another lane works on one of the task's accounts.

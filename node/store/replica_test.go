@@ -181,7 +181,9 @@ func readWithForeignTokens(t *testing.T, p *pair) {
 	_, later := b.deposit(t, account, 50)
 	raw, err := base64.RawURLEncoding.DecodeString(string(later))
 	must(t, err)
-	other := store.Token(base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(string(raw), "alpha", "gamma", 1))))
+	reached, err := base64.RawURLEncoding.DecodeString(string(token)) // by the replica, were it this system's
+	must(t, err)
+	other := store.Token(base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(string(reached), "alpha", "gamma", 1))))
 	broken := store.Token(base64.RawURLEncoding.EncodeToString(append(raw[:len(raw):len(raw)], "'; x"...)))
 	wantBalance(t, b.Store, "no token", store.Consistency{}, account.ID, reading{100, store.FromReplica})
 	for name, odd := range map[string]store.Token{

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"lockstep/node/ledger"
 	"lockstep/node/store"
 	"lockstep/node/store/storetest"
 )
@@ -301,5 +302,89 @@ func TestATransactionEndsOnce(t *testing.T) {
 	}
 	if _, err := tx.Exec(testContext(t), insertLane, 1); !errors.Is(err, store.ErrDone) {
 		t.Errorf("a statement after Commit said: %v", err)
+	}
+}
+
+// outboxRow is a row whose id says what it is.
+func outboxRow(id string) store.OutboxRow {
+	return store.OutboxRow{ID: id, Destination: "events", Events: []byte("{}"), CreatedAt: time.Now().UTC()}
+}
+
+func outboxRows(tb testing.TB, s *store.Store) (count int) {
+	tb.Helper()
+	must(tb, s.Source().QueryRowContext(testContext(tb), "SELECT COUNT(*) FROM outbox").Scan(&count))
+	return count
+}
+
+// Statements that leave together are counted one by one.
+func TestFlushCountsTheRowsOfEachStatement(t *testing.T) {
+	t.Parallel()
+	s := storetest.Open(t)
+	tx := begin(t, s)
+	exec(t, tx, insertLane, 1)
+	store.AdvanceLane(tx, ledger.Lane{Node: 1}, "x", 0) // found, though nothing changes
+	store.AdvanceLane(tx, ledger.Lane{Node: 1}, "another", 7)
+	store.InsertOutbox(tx, outboxRow("first"))
+	store.AdvanceLane(tx, ledger.Lane{Node: 1}, "x", 8)
+	found, err := tx.Flush(testContext(t))
+	must(t, err)
+	if !slices.Equal(found, []int64{1, 0, 1, 1}) {
+		t.Errorf("the statements found %v rows", found)
+	}
+	if found, err := tx.Flush(testContext(t)); err != nil || found != nil {
+		t.Errorf("a second Flush found %v rows, %v", found, err)
+	}
+	_, err = tx.Commit(testContext(t))
+	must(t, err)
+	if rows := outboxRows(t, s); rows != 1 {
+		t.Errorf("%d rows were committed", rows)
+	}
+}
+
+// Of statements that leave together the second may fail: the first has been carried out then, and must not be committed.
+func TestNothingOfAFailedFlushIsCommitted(t *testing.T) {
+	t.Parallel()
+	s := storetest.Open(t)
+	tx := begin(t, s)
+	exec(t, tx, insertLane, 1)
+	for _, id := range []string{"first", "first", "third"} {
+		store.InsertOutbox(tx, outboxRow(id))
+	}
+	if _, err := tx.Flush(testContext(t)); number(err) != 1062 {
+		t.Fatalf("the second statement said: %v", err)
+	}
+	if _, err := tx.Exec(testContext(t), insertLane, 2); !errors.Is(err, store.ErrPoisoned) {
+		t.Errorf("a statement ran after a Flush that failed: %v", err)
+	}
+	store.InsertOutbox(tx, outboxRow("fourth"))
+	if _, err := tx.Flush(testContext(t)); !errors.Is(err, store.ErrPoisoned) {
+		t.Errorf("a Flush ran after one that failed: %v", err)
+	}
+	if _, err := tx.Commit(testContext(t)); err == nil || errors.Is(err, store.ErrCommitUnknown) {
+		t.Errorf("COMMIT was sent after a Flush that failed: %v", err)
+	}
+	if rows := outboxRows(t, s); rows != 0 || len(lanes(t, s)) != 0 {
+		t.Errorf("a part of a failed Flush was committed: %d rows, lanes of %v", rows, lanes(t, s))
+	}
+}
+
+// What was queued and not sent would be missing from the commit.
+func TestCommitRefusesStatementsThatWereNotSent(t *testing.T) {
+	t.Parallel()
+	s := storetest.Open(t)
+	tx := begin(t, s)
+	exec(t, tx, insertLane, 1)
+	store.InsertOutbox(tx, outboxRow("first"))
+	if err := tx.Query(testContext(t), func(*sql.Rows) error { return nil }, "SELECT 1"); err == nil {
+		t.Error("a query overtook a statement that was queued")
+	}
+	if _, err := tx.Commit(testContext(t)); err == nil || errors.Is(err, store.ErrCommitUnknown) {
+		t.Errorf("COMMIT was sent before a queued statement: %v", err)
+	}
+	if found := lanes(t, s); len(found) != 0 || outboxRows(t, s) != 0 {
+		t.Errorf("a transaction without its queued statement was committed: lanes of %v", found)
+	}
+	if _, err := tx.Commit(testContext(t)); !errors.Is(err, store.ErrDone) {
+		t.Errorf("the refused transaction goes on: %v", err)
 	}
 }
