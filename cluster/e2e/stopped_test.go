@@ -77,11 +77,20 @@ func (h *halted) stopAtPoint(t *testing.T, p *patient, c caller) {
 }
 
 // stopInside stops the node from outside while its batch waits for the row of the payee, so that it has the Redis locks
-// and the payer's row.
+// and the payer's row. A node waits for a row that is kept once, and not for as long as a busy machine may need to notice;
+// then it is tried again with new payments.
 func (h *halted) stopInside(t *testing.T, p *patient, c caller) {
 	t.Helper()
+	db := c.site.root(t)
+	eventually(t, h.what+" is stopped with its locks", func() bool { return h.caughtWaiting(t, p, c, db) })
+	h.since = time.Now()
+	h.probe.Go(func() { h.awaitFree(p, c.at(c.site.nodes[1])) })
+}
+
+// caughtWaiting keeps the payee's row, sends payments, and stops the node; it goes on when that was too late or too early.
+func (h *halted) caughtWaiting(t *testing.T, p *patient, c caller, db *sql.DB) bool {
+	t.Helper()
 	s := c.site
-	db := s.root(t)
 	tx, err := db.Begin()
 	if err != nil {
 		t.Fatal(err)
@@ -92,20 +101,16 @@ func (h *halted) stopInside(t *testing.T, p *patient, c caller) {
 		t.Fatal(err)
 	}
 	h.asks(p, c)
-	eventually(t, h.what+" is stopped with its locks", func() bool {
-		if !s.locked(t, h.payer) {
-			return false
-		}
-		h.Signal(syscall.SIGSTOP)
-		process.AwaitStopped(h.PID())
-		if s.locked(t, h.payer) && s.lockedInRedis(t, h.payer) && s.lockedInRedis(t, h.payee) {
-			return true
-		}
-		h.Signal(syscall.SIGCONT)
-		return false
-	})
-	h.since = time.Now()
-	h.probe.Go(func() { h.awaitFree(p, c.at(s.nodes[1])) })
+	for waited := time.Now(); !s.locked(t, h.payer) && time.Since(waited) < lockTTL; {
+		time.Sleep(5 * time.Millisecond)
+	}
+	h.Signal(syscall.SIGSTOP)
+	process.AwaitStopped(h.PID())
+	if s.locked(t, h.payer) && s.lockedInRedis(t, h.payer) && s.lockedInRedis(t, h.payee) {
+		return true
+	}
+	h.Signal(syscall.SIGCONT)
+	return false
 }
 
 // awaitFree pays between the stopped batch's accounts through another node until that is done, or until patience ends.

@@ -786,14 +786,6 @@ var mutants = []mutant{
 		failure: "both nodes lock their payments: not within",
 	},
 	{
-		name: "wanted",
-		file: "locks/scripts.go",
-		old:  "redis.call('SET', KEYS[i], holder .. ours, 'KEEPTTL')",
-		new:  "",
-		pkg:  "./locks", test: "TestANameGoesToWhoWantedItFirst",
-		failure: `Grant("hot")`,
-	},
-	{
 		name: "wanted-moment",
 		file: "locks/scripts.go",
 		old:  "const wantedFor = 50 * time.Millisecond",
