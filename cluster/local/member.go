@@ -162,16 +162,24 @@ func (m *member) awaitEnd(ctx context.Context) bool {
 		return false
 	case <-proc.Done():
 	}
-	m.mu.Lock()
-	m.state = Waiting
-	if m.down {
-		m.state = Down
-	}
-	m.mu.Unlock()
+	m.ending(proc)
 	if ctx.Err() == nil {
 		m.report(m.name, "ended with "+proc.Ended())
 	}
 	return ctx.Err() == nil
+}
+
+// ending notes that the process has ended, unless its successor was started meanwhile.
+func (m *member) ending(proc *process.Process) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.proc != proc {
+		return
+	}
+	m.state = Waiting
+	if m.down {
+		m.state = Down
+	}
 }
 
 // nextDelay doubles the pause of a process that dies again and again.
@@ -242,6 +250,7 @@ func (m *member) kill(down bool) error {
 	proc.Signal(syscall.SIGKILL)
 	select {
 	case <-proc.Done():
+		m.ending(proc) // who asked for it sees it, also when the supervising goroutine is late
 		return nil
 	case <-time.After(exitWaitMax):
 		return fmt.Errorf("%s was killed but is not gone", m.name)
