@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -52,7 +53,7 @@ func (s *site) join(t *testing.T, changes map[string]any) *extra {
 		t.Fatalf("configure a node: %v", err)
 	}
 	started, err := process.Start(process.Spec{
-		Name: name, Path: program, Args: []string{"node", "--config", path}, Env: append(os.Environ(), hasty),
+		Name: name, Path: program, Args: []string{"node", "--config", path}, Env: append(environment(), hasty),
 		Log: filepath.Join(s.options.Dir, "logs", name+".log"), PIDFile: filepath.Join(s.options.Dir, "run", name+".pid"),
 	})
 	if err != nil {
@@ -194,4 +195,9 @@ func TestPaymentsAreMadeOnceWhenCommitsLoseTheirAnswers(t *testing.T) {
 	}
 	books.audit(c)
 	s.verify(t)
+}
+
+// environment is ours without what nodes would take for their configuration.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "LOCKSTEP_") })
 }

@@ -664,14 +664,6 @@ var mutants = []mutant{
 		failure: "2 statements in one",
 	},
 	{
-		name: "locks-noop",
-		file: "node/posting/lane.go",
-		old:  "case held(set, t.names):",
-		new:  "case true:",
-		pkg:  "./node/posting", test: "TestRedisLocksSpareTheWaitForRows",
-		failure: "wait for rows as long as two without",
-	},
-	{
 		name: "redis-wanted",
 		file: "locks/scripts.go",
 		old:  "      redis.call('SET', KEYS[i], holder .. ours)\n",
