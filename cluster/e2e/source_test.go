@@ -217,8 +217,8 @@ func TestKilledSourceLosesNoPayment(t *testing.T) {
 		if resolved > resolveMax {
 			t.Errorf("the last unknown outcome was known %v after the source was back, want %v", resolved, resolveMax)
 		}
-		if unknown > clients {
-			t.Errorf("%d payments were answered unknown, and only %d were in hand", unknown, clients)
+		if unknown > 2*clients { // one at each node: who hears "unknown" at one asks the other for something else
+			t.Errorf("%d payments were answered unknown, and only %d were in hand at each node", unknown, clients)
 		}
 		if duringCommit && unknown == 0 {
 			t.Error("no COMMIT was under way when the source was killed")
