@@ -42,7 +42,8 @@ type section struct {
 // sections are all there are, in the order in which they run.
 func sections() []section {
 	return append([]section{
-		{"speed", "throughput and latency against SQL by hand, memory, and a large journal", speed},
+		{"speed", "throughput and latency against SQL by hand, and memory", speed},
+		{"journal", "the same load with and without a large journal before it", largeJournal},
 		{"locks", "Redis locks on, on without early release, and off", compareLocks},
 		{"reads", "balances read from the replica and from the source, beside transfers", compareReads},
 	}, faultSections()...)

@@ -57,9 +57,6 @@ func speed(ctx context.Context, e *env) error {
 		single: join(before.single, after.single), alone: join(before.alone, after.alone), many: join(before.many, after.many),
 	}, loads)
 	s.figure("atomic batch of 100 on the hot account, worst", worst.Seconds(), "s", atMost(2))
-	if err := s.largeJournal(ctx); err != nil {
-		return err
-	}
 	s.figure("largest node, peak of its resident memory", s.peak, "MiB", atMost(200))
 	return nil
 }
