@@ -15,9 +15,10 @@ import (
 var imports = map[string][]string{
 	"lockstep/node/ledger":  nil,
 	"lockstep/locks":        nil,
+	"lockstep/saga":         nil,
 	"lockstep/api/client":   nil,
-	"lockstep/node/store":   {"lockstep/node/ledger"},
-	"lockstep/node/posting": {"lockstep/node/ledger", "lockstep/node/store", "lockstep/locks"},
+	"lockstep/node/store":   {"lockstep/node/ledger", "lockstep/saga"},
+	"lockstep/node/posting": {"lockstep/node/ledger", "lockstep/node/store", "lockstep/locks", "lockstep/saga"},
 	"lockstep/node/verify":  nil,
 	"lockstep/api/auth":     {"lockstep/node/ledger"},
 	"lockstep/api":          {"lockstep/api/auth", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/store"},

@@ -95,13 +95,16 @@ func Open(ctx context.Context, config Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	seal, err := newSealer(config.Secret, config.System)
+	seal, err := newSealer(config.Secret, config.System, sealTokens)
 	if err != nil {
 		return nil, err
 	}
 	a := &Authority{
 		config: config,
-		keys:   &keyring{db: config.DB, system: config.System, sealer: seal, clock: config.Clock, random: config.Random},
+		keys: &keyring{
+			db: config.DB, table: "signing_keys", prefix: config.System, keep: tokenLife + skewMax, sealer: seal,
+			clock: config.Clock, random: config.Random,
+		},
 		clients: &knownClients{
 			db: config.DB, clock: config.Clock, logger: config.Logger,
 			byID: map[string]*knownClient{}, reads: make(chan struct{}, clientReadsAtMax),
@@ -144,7 +147,9 @@ func (a *Authority) JWKS() []byte { return a.keys.current.Load().jwks }
 
 // RotateKey makes a new signing key. Every node knows it before it signs, 30 s from now; tokens of the old key are
 // good to their end.
-func (a *Authority) RotateKey(ctx context.Context) error { return a.keys.rotate(ctx) }
+func (a *Authority) RotateKey(ctx context.Context) error {
+	return a.keys.rotate(ctx, keyActivationDelay)
+}
 
 // now is the present as the database stores it.
 func (a *Authority) now() time.Time { return a.config.Clock().UTC().Truncate(time.Microsecond) }

@@ -64,10 +64,12 @@ func (s *keySet) signer(now time.Time) *signingKey {
 	return s.keys[len(s.keys)-1]
 }
 
-// keyring shares the system's signing keys with all its nodes through the table signing_keys.
+// keyring shares keys of a system with all its nodes through a table.
 type keyring struct {
 	db     *sql.DB
-	system string
+	table  string
+	prefix string        // of the kids
+	keep   time.Duration // a retired key still verifies for so long
 	sealer sealer
 	clock  func() time.Time
 	random io.Reader
@@ -141,25 +143,25 @@ func (r *keyring) find(ctx context.Context, kid string) (*signingKey, error) {
 
 // rotate adds the next key and retires the ones before it. It is two statements, not a transaction: stopped between
 // them it leaves an old key that verifies for longer than it need, and the next rotation retires that too.
-func (r *keyring) rotate(ctx context.Context) error {
+func (r *keyring) rotate(ctx context.Context, activeIn time.Duration) error {
 	if err := r.reload(ctx); err != nil {
 		return fmt.Errorf("rotate the signing key: %w", err)
 	}
-	next, start := r.current.Load().keys[0].generation+1, r.clock().Add(keyActivationDelay)
+	next, start := r.current.Load().keys[0].generation+1, r.clock().Add(activeIn)
 	if err := r.insert(ctx, next, start); err != nil {
 		return fmt.Errorf("rotate the signing key: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, keyStatementMax)
 	defer cancel()
 	_, err := r.db.ExecContext(ctx,
-		"UPDATE signing_keys SET retired_at = ? WHERE kid <> ? AND retired_at IS NULL", start.UTC(), r.kid(next))
+		"UPDATE "+r.table+" SET retired_at = ? WHERE kid <> ? AND retired_at IS NULL", start.UTC(), r.kid(next))
 	if err != nil {
 		return fmt.Errorf("retire the old signing key: %w", err)
 	}
 	return r.reload(ctx)
 }
 
-func (r *keyring) kid(generation int) string { return r.system + "-" + strconv.Itoa(generation) }
+func (r *keyring) kid(generation int) string { return r.prefix + "-" + strconv.Itoa(generation) }
 
 // insert adds the key of a generation unless another node was faster.
 func (r *keyring) insert(ctx context.Context, generation int, notBefore time.Time) error {
@@ -171,8 +173,7 @@ func (r *keyring) insert(ctx context.Context, generation int, notBefore time.Tim
 	}
 	kid := r.kid(generation)
 	key := signingKey{private: ed25519.NewKeyFromSeed(seed)}
-	_, err := r.db.ExecContext(ctx, `INSERT INTO signing_keys (kid, public_key, private_key, not_before)
-		VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE kid = kid`,
+	_, err := r.db.ExecContext(ctx, "INSERT INTO "+r.table+" (kid, public_key, private_key, not_before) VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE kid = kid",
 		kid, []byte(key.public()), r.sealer.seal(kid, seed), notBefore.UTC())
 	if err != nil {
 		return fmt.Errorf("insert signing key %s: %w", kid, err)
@@ -184,8 +185,8 @@ func (r *keyring) insert(ctx context.Context, generation int, notBefore time.Tim
 func (r *keyring) read(ctx context.Context) (*keySet, error) {
 	ctx, cancel := context.WithTimeout(ctx, keyStatementMax)
 	defer cancel()
-	rows, err := r.db.QueryContext(ctx, `SELECT kid, public_key, private_key, not_before, retired_at FROM signing_keys
-		WHERE retired_at IS NULL OR retired_at > ?`, r.clock().Add(-tokenLife-skewMax).UTC())
+	rows, err := r.db.QueryContext(ctx, "SELECT kid, public_key, private_key, not_before, retired_at FROM "+r.table+
+		" WHERE retired_at IS NULL OR retired_at > ?", r.clock().Add(-r.keep).UTC())
 	if err != nil {
 		return nil, fmt.Errorf("read the signing keys: %w", err)
 	}

@@ -12,13 +12,19 @@ import (
 // errUnsealed says that a sealed key is not of this secret, or not of this kid.
 var errUnsealed = errors.New("the configured secret did not seal this signing key: every node of a system needs the same secret")
 
+// What a sealing key is derived for: a key that was sealed for one purpose is none for another.
+const (
+	sealTokens = "lockstep signing keys v1"
+	sealPeers  = "lockstep peer keys v1"
+)
+
 // sealer keeps private keys unreadable in the database and its backups.
 type sealer struct{ aead cipher.AEAD }
 
 // newSealer derives the sealing key from the system's secret by HKDF-SHA256 (RFC 5869). The info names the purpose and
 // the system, so that one secret used twice still makes two keys.
-func newSealer(secret, system string) (sealer, error) {
-	key, err := hkdf.Key(sha256.New, []byte(secret), nil, "lockstep signing keys v1 "+system, 32)
+func newSealer(secret, system, purpose string) (sealer, error) {
+	key, err := hkdf.Key(sha256.New, []byte(secret), nil, purpose+" "+system, 32)
 	if err != nil {
 		return sealer{}, fmt.Errorf("derive the sealing key: %w", err)
 	}

@@ -12,15 +12,19 @@ import (
 type Book struct {
 	System    string
 	Lane      Lane
-	Now       time.Time // the database's time
-	Transfers []Transfer
+	Now       time.Time  // the database's time
+	Transfers []Transfer // new ones inside the system
 	Entries   []Entry
+	Events    []PeerEvent
+	Started   []SagaStart
+	Finished  []TransferID // whose sagas have ended
 
 	accounts map[AccountID]*Account
 	holds    map[HoldID]*Hold
-	loaded   map[AccountID]Account
-	touched  map[HoldID]bool
-	undo     []func()
+	remotes
+	loaded  map[AccountID]Account
+	touched map[HoldID]bool
+	undo    []func()
 }
 
 // NewBook opens a book over locked rows.
@@ -66,7 +70,7 @@ func (b *Book) ChangedHolds() []Hold {
 
 // Atomically runs apply and takes back all that it did when it refuses.
 func (b *Book) Atomically(apply func() error) error {
-	mark, transfers, entries := len(b.undo), len(b.Transfers), len(b.Entries)
+	mark, transfers, entries := len(b.undo), len(b.Transfers), len(b.Entries) // nothing else grows in a batch of payments
 	err := apply()
 	if err == nil {
 		return nil

@@ -35,12 +35,22 @@ const (
 	IdempotencyKeyReused  Code = "idempotency_key_reused"
 	PayeeNotFound         Code = "payee_not_found"
 	PeerUnknown           Code = "peer_unknown"
+	PeerRefused           Code = "peer_refused"
+	PeerCapExceeded       Code = "peer_cap_exceeded"
 	HoldExceeded          Code = "hold_exceeded"
 	Overloaded            Code = "overloaded"
 	SourceUnavailable     Code = "source_unavailable"
+	PeerUnavailable       Code = "peer_unavailable"
 	OutcomeUnknown        Code = "outcome_unknown"
 	GatewayUnknown        Code = "gateway_unknown"
 	Internal              Code = "internal"
+)
+
+// The codes that two systems use between them only.
+const (
+	TransferAborted  Code = "transfer_aborted"  // the payer's system has given the transfer up
+	TransferConflict Code = "transfer_conflict" // what the peer says contradicts what is known here; nobody applies it
+	StaleEpoch       Code = "stale_epoch"       // said in an epoch of the peer that is over
 )
 
 // Error is a refusal that a client may read. Every other error is internal: logged, never shown.

@@ -26,10 +26,11 @@ type Operation interface {
 
 // Result is what an operation made; the fields that do not concern it are nil.
 type Result struct {
-	Transfer *Transfer
-	Hold     *Hold
-	Account  *Account
-	Batch    []BatchItem
+	Transfer   *Transfer
+	Remittance *Remittance // of a transfer between two systems
+	Hold       *Hold
+	Account    *Account
+	Batch      []BatchItem
 }
 
 // BatchItem is the result of one transfer of a batch: a transfer or a refusal.
@@ -59,6 +60,9 @@ type Pay struct {
 	Description string
 	Reference   string
 }
+
+// TransferID is the id that the transfer will have.
+func (p Pay) TransferID() TransferID { return p.ID }
 
 // Accounts lists payer and payee.
 func (p Pay) Accounts(system string, lane Lane) []AccountID {

@@ -9,6 +9,7 @@ import (
 
 	"lockstep/node/ledger"
 	"lockstep/node/store"
+	"lockstep/saga"
 )
 
 // batch is one transaction that is ready to commit, with what each caller will be told then.
@@ -20,8 +21,9 @@ type batch struct {
 	how         how
 
 	claims  map[string]store.ClaimRow // as read back, by id
-	replays map[ledger.TransferID]ledger.Transfer
+	replays map[ledger.TransferID]ledger.Result
 	book    *ledger.Book
+	told    []saga.Message     // to be published once it has committed
 	busy    []ledger.AccountID // kept by another transaction
 }
 
@@ -57,12 +59,15 @@ func (l *lane) prepare(tasks []*task, as how) (b *batch, err error) {
 	if err := l.makeStripes(tasks); err != nil {
 		return nil, err
 	}
+	if err := l.makeExposures(tasks); err != nil {
+		return nil, err
+	}
 	tx, err := l.store.Begin(l.life)
 	if err != nil {
 		return nil, err
 	}
 	b = &batch{number: l.number + 1, tx: tx, tasks: tasks, settlements: make([]settlement, len(tasks)), how: as}
-	for _, step := range []func(context.Context, *batch) error{l.claim, l.lockRows, l.apply, l.write} {
+	for _, step := range []func(context.Context, *batch) error{l.claim, l.lockRows, l.lockRemotes, l.apply, l.write} {
 		if err := step(l.life, b); err != nil {
 			return b, err
 		}
@@ -119,12 +124,18 @@ func (l *lane) claim(ctx context.Context, b *batch) error {
 	return l.readClaims(ctx, b, ids)
 }
 
+// payment is an operation whose success is rendered from a transfer, whose id it knows beforehand.
+type payment interface {
+	ledger.Operation
+	TransferID() ledger.TransferID
+}
+
 // claimRow claims a task's key. A payment's success is rendered from its transfer, whose id is known already; every other
 // answer is written once it is known.
 func (l *lane) claimRow(t *task) store.ClaimRow {
 	row := store.ClaimRow{ID: t.claimID, Claim: *t.Claim, CommandID: t.id, CreatedAt: l.store.Now()}
-	if payment, ok := t.Operation.(ledger.Pay); ok {
-		row.TransferID, row.Renderer = string(payment.ID), t.Renderer.Version()
+	if payment, ok := t.Operation.(payment); ok {
+		row.TransferID, row.Renderer = string(payment.TransferID()), t.Renderer.Version()
 	}
 	return row
 }
@@ -145,7 +156,7 @@ func (l *lane) readClaims(ctx context.Context, b *batch, ids []string) (err erro
 			transfers = append(transfers, ledger.TransferID(row.TransferID))
 		}
 	}
-	if b.replays, err = store.ReadTransfers(ctx, b.tx, transfers); err != nil {
+	if b.replays, err = store.ReadResults(ctx, b.tx, transfers); err != nil {
 		return err
 	}
 	for i, t := range b.tasks {
@@ -162,12 +173,13 @@ func (b *batch) replay(t *task, row store.ClaimRow) settlement {
 		return settlement{err: errKeyReused()}
 	}
 	outcome := Outcome{Replayed: true}
-	transfer, rendered := b.replays[ledger.TransferID(row.TransferID)]
+	result, rendered := b.replays[ledger.TransferID(row.TransferID)]
 	switch {
 	case row.Answer != nil:
 		outcome.Answer = *row.Answer
 	case rendered:
-		outcome.Answer = t.Renderer.Render(row.Renderer, ledger.Result{Transfer: &transfer}, nil)
+		outcome.Result = result
+		outcome.Answer = t.Renderer.Render(row.Renderer, result, nil)
 	default:
 		// A claim never commits without its answer; one that did is damage, and guessing would make it worse.
 		return settlement{err: ledger.Refuse(ledger.Internal, "the answer stored under this key cannot be read")}
@@ -268,6 +280,7 @@ func (l *lane) write(ctx context.Context, b *batch) error {
 	store.InsertEntries(b.tx, b.book.Entries)
 	store.UpdateAccounts(b.tx, b.book.Changed())
 	store.PutHolds(b.tx, b.book.ChangedHolds())
+	raceable := writeRemotes(b)
 	if err := l.tell(b); err != nil {
 		return fmt.Errorf("write the outbox: %w", err)
 	}
@@ -277,7 +290,11 @@ func (l *lane) write(ctx context.Context, b *batch) error {
 	}
 	l.metrics.claimsDropped.Add(float64(len(dropped)))
 	store.DeleteClaims(b.tx, dropped)
-	if _, err := b.tx.Flush(ctx); err != nil {
+	_, err := b.tx.Flush(ctx)
+	switch {
+	case raceable && store.RowRaced(err):
+		return errRaced
+	case err != nil:
 		return fmt.Errorf("write the batch: %w", err)
 	}
 	return nil
@@ -306,6 +323,6 @@ func (b *batch) answers() (answered []store.ClaimRow, dropped []string) {
 // rendered tells whether the claim, as it was made, already says the answer: a payment that succeeded is rendered again
 // from its transfer. All else is kept as bytes.
 func (t *task) rendered(outcome Outcome) bool {
-	_, payment := t.Operation.(ledger.Pay)
+	_, payment := t.Operation.(payment)
 	return payment && outcome.Refusal == nil
 }

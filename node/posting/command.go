@@ -30,7 +30,7 @@ type Outcome struct {
 	Answer   store.Answer  // empty without a Renderer
 	Replayed bool          // the answer is that of an earlier request with the key
 	Token    store.Token   // a state that contains the answer
-	Result   ledger.Result // of this command itself; empty for a replay
+	Result   ledger.Result // of this command; of a replay, the transfer that its answer was rendered from, if any
 	Refusal  *ledger.Error // set when this command was refused
 }
 

@@ -13,6 +13,7 @@ import (
 	"lockstep/locks"
 	"lockstep/node/ledger"
 	"lockstep/node/store"
+	"lockstep/saga"
 )
 
 // Locker takes set locks; *locks.Locker is one.
@@ -30,6 +31,10 @@ type Config struct {
 	BackMin           time.Duration // a command of a busy account returns to the queue for at least this long
 	BackMax           time.Duration
 	LateRelease       bool // Redis locks are given back after COMMIT and not just before it; for benchmarks
+
+	// Announced, if set, hears what each committed batch has written to the outbox, so that it need not wait for the sweeper.
+	// It is called by the lane and must not wait.
+	Announced func(messages []saga.Message)
 
 	// Fault, if set, is called at the points before_commit and after_commit of each batch; an error loses the answer to
 	// COMMIT, or the connection before it. Nil outside of tests.
@@ -93,7 +98,7 @@ func Open(ctx context.Context, config Config, db *store.Store, locker Locker, id
 	e.queue.onReserve = e.metrics.reserved.Inc
 	e.life, e.endLife = context.WithCancel(context.WithoutCancel(ctx))
 	for number := range config.Lanes {
-		l := &lane{Engine: e, lane: ledger.Lane{Node: identity.Node, Lane: number}, stripes: map[ledger.AccountID]bool{}, kept: map[ledger.AccountID]bool{}}
+		l := &lane{Engine: e, lane: ledger.Lane{Node: identity.Node, Lane: number}, stripes: map[ledger.AccountID]bool{}, exposed: map[ledger.ExposureKey]bool{}, kept: map[ledger.AccountID]bool{}}
 		if err := l.start(ctx); err != nil {
 			e.queue.close()
 			e.endLife()

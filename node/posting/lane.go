@@ -22,7 +22,8 @@ type lane struct {
 	lane    ledger.Lane
 	number  int64 // of the last batch that committed
 	stripes map[ledger.AccountID]bool
-	kept    map[ledger.AccountID]bool // accounts whose rows another transaction kept when they were last tried
+	exposed map[ledger.ExposureKey]bool // exposures that are there
+	kept    map[ledger.AccountID]bool   // accounts whose rows another transaction kept when they were last tried
 
 	releases sync.WaitGroup // of Redis locks, under way
 	unlocked *locks.Set     // the last one that was given back
@@ -195,6 +196,9 @@ func (l *lane) post(tasks []*task, set *locks.Set) error {
 			as.keysUsed = true // and no failure
 			continue
 		}
+		if errors.Is(err, errRaced) && try < l.config.RepeatsMax {
+			continue // the row is there now
+		}
 		l.metrics.failure(err)
 		switch class := store.ClassOf(err); {
 		case store.LockWait(err) && !as.skipLocked:
@@ -213,12 +217,13 @@ func (l *lane) post(tasks []*task, set *locks.Set) error {
 // in smaller batches when one of them is.
 func (l *lane) giveUp(tasks []*task, err error) error {
 	clear(l.stripes) // made again: a source that was restored or promoted may lack them
+	clear(l.exposed)
 	switch class := store.ClassOf(err); {
 	case errors.Is(err, errLaneLost):
 		l.log.Error("another process owns this node's id; this one stops", "node", l.lane.Node)
 		l.fail()
 		l.settleAll(tasks, errSource())
-	case class == store.ClassAgain:
+	case class == store.ClassAgain, errors.Is(err, errRaced):
 		l.giveBack(tasks, l.jitter())
 	case class == store.ClassServer:
 		l.broken = min(max(2*l.broken, brokenMin), brokenMax)
@@ -263,6 +268,9 @@ func (l *lane) commit(b *batch) {
 		return
 	}
 	l.number = b.number
+	if l.config.Announced != nil && len(b.told) > 0 {
+		l.config.Announced(b.told)
+	}
 	for i, t := range b.tasks {
 		s := b.settlements[i]
 		s.outcome.Token = token

@@ -2,39 +2,65 @@ package posting
 
 import (
 	"encoding/json"
+	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
-	"lockstep/node/store"
+	"lockstep/node/ledger"
+	"lockstep/saga"
 )
 
-// ownEvents is the destination of what a system tells its own listeners.
-const ownEvents = "events"
+// OwnEvents is the destination of what a system tells its own listeners; every other one is a peer.
+const OwnEvents = "events"
 
-// tell queues one outbox row for all that the batch did: ids by event, such as transfer.posted. It commits or vanishes
-// with the batch.
+// publishDelay keeps the sweeper away while the node that has committed publishes by itself.
+const publishDelay = 2 * time.Second
+
+// tell queues an outbox row for each destination that the batch has something to tell: to the system's own listeners ids by
+// event, such as transfer.posted, and to a peer the decisions that concern it. They commit or vanish with the batch.
 func (l *lane) tell(b *batch) error {
-	events := map[string][]string{}
-	for i := range b.book.Transfers {
-		transfer := &b.book.Transfers[i]
-		name := "transfer." + string(transfer.State)
-		events[name] = append(events[name], string(transfer.ID))
+	told := map[string]any{}
+	if own := ownEvents(b.book); len(own) > 0 {
+		told[OwnEvents] = own
 	}
-	for _, hold := range b.book.ChangedHolds() {
-		name := "hold." + string(hold.State)
-		events[name] = append(events[name], string(hold.ID))
+	for _, event := range b.book.Events {
+		list, _ := told[event.Peer].([]ledger.PeerEvent)
+		told[event.Peer] = append(list, event)
 	}
-	if len(events) == 0 {
-		return nil
+	for destination, events := range told {
+		content, err := json.Marshal(events)
+		if err != nil {
+			return err
+		}
+		id, err := uuid.NewV7()
+		if err != nil {
+			return err
+		}
+		b.told = append(b.told, saga.Message{ID: id.String(), Destination: destination, Events: content, Delay: publishDelay})
 	}
-	content, err := json.Marshal(events)
-	if err != nil {
-		return err
+	if len(b.told) > 0 {
+		send(b, saga.Announce(b.told...))
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
-	store.InsertOutbox(b.tx, store.OutboxRow{ID: id.String(), Destination: ownEvents, Events: content, CreatedAt: b.book.Now})
 	return nil
 }
+
+func ownEvents(book *ledger.Book) map[string][]string {
+	events := map[string][]string{}
+	note := func(name, id string) { events[name] = append(events[name], id) }
+	for i := range book.Transfers {
+		note("transfer."+string(book.Transfers[i].State), string(book.Transfers[i].ID))
+	}
+	made, changed := book.ChangedRemittances()
+	for _, remittance := range slices.Concat(made, changed) {
+		if remittance.Transfer != nil {
+			note("transfer."+string(remittance.State), string(remittance.ID))
+		}
+	}
+	for _, hold := range book.ChangedHolds() {
+		note("hold."+string(hold.State), string(hold.ID))
+	}
+	return events
+}
+
+func send(b *batch, statement saga.Statement) { b.tx.Queue(statement.Query, statement.Args...) }

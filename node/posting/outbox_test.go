@@ -13,7 +13,7 @@ import (
 // outbox reads what the engine has to tell, by row.
 func (w *world) outbox() (rows []map[string][]string) {
 	w.Helper()
-	found, err := w.admin.QueryContext(w.context(), "SELECT events FROM outbox WHERE destination = 'events' ORDER BY id")
+	found, err := w.admin.QueryContext(w.context(), "SELECT events FROM saga_outbox WHERE destination = 'events' ORDER BY id")
 	must(w, err)
 	defer found.Close()
 	for found.Next() {

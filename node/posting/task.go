@@ -98,7 +98,7 @@ func (t *task) answerFor(later *task) (Outcome, error, bool) {
 	case t.Claim.Fingerprint != later.Claim.Fingerprint:
 		return Outcome{}, errKeyReused(), true
 	}
-	return Outcome{Answer: t.outcome.Answer, Replayed: true, Token: t.outcome.Token}, nil, true
+	return Outcome{Answer: t.outcome.Answer, Replayed: true, Token: t.outcome.Token, Result: t.outcome.Result}, nil, true
 }
 
 func errKeyReused() error {

@@ -138,22 +138,41 @@ func DueHolds(ctx context.Context, db *sql.DB, limit int) (holds []ledger.Hold, 
 const transferColumns = `id, kind, state, from_number, to_number, payer_id, payee_id, amount, currency, description, reference,
 	COALESCE(hold_id, ''), created_at, finished_at`
 
-// ReadTransfers reads transfers that this system pays, by id.
-func ReadTransfers(ctx context.Context, tx *Tx, ids []ledger.TransferID) (map[ledger.TransferID]ledger.Transfer, error) {
-	transfers := make(map[ledger.TransferID]ledger.Transfer, len(ids))
+// ReadResults reads what answers are rendered from again: transfers that this system pays, by id, and how those to other
+// systems stand.
+func ReadResults(ctx context.Context, tx *Tx, ids []ledger.TransferID) (map[ledger.TransferID]ledger.Result, error) {
+	results := make(map[ledger.TransferID]ledger.Result, len(ids))
 	if len(ids) == 0 {
-		return transfers, nil
+		return results, nil
 	}
+	remitted := false
 	scan := func(rows *sql.Rows) error {
 		t, err := scanTransfer(rows)
-		transfers[t.ID] = t
+		results[t.ID] = ledger.Result{Transfer: &t}
+		remitted = remitted || t.From.System() != t.To.System() && t.Kind == ledger.Payment
 		return err
 	}
 	query := `SELECT ` + transferColumns + ` FROM transfers WHERE id IN (` + marks(len(ids)) + `)`
 	if err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {
 		return nil, fmt.Errorf("read transfers: %w", err)
 	}
-	return transfers, nil
+	if remitted {
+		return results, readRemitted(ctx, tx, ids, results)
+	}
+	return results, nil
+}
+
+func readRemitted(ctx context.Context, tx *Tx, ids []ledger.TransferID, results map[ledger.TransferID]ledger.Result) error {
+	scan := func(rows *sql.Rows) error {
+		r, err := scanRemittance(rows)
+		results[r.ID] = ledger.Result{Transfer: r.Transfer, Remittance: &r}
+		return err
+	}
+	query := `SELECT ` + remittanceColumns + `, ` + movedColumns + remittanceFrom + ` WHERE r.id IN (` + marks(len(ids)) + `)`
+	if err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {
+		return fmt.Errorf("read remittances: %w", err)
+	}
+	return nil
 }
 
 func scanTransfer(rows *sql.Rows) (ledger.Transfer, error) {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
+
+	"lockstep/saga"
 )
 
 //go:embed migrations/*.sql
@@ -92,6 +94,9 @@ func migrate(ctx context.Context, db *sql.DB, system string, logger *slog.Logger
 			return fmt.Errorf("apply the next migration: %w", err)
 		}
 		logger.Info("migrated", "version", result.Source.Version, "took", result.Duration.Round(time.Millisecond))
+	}
+	if err := saga.Migrate(ctx, db); err != nil { // repeatable, and without versions of their own
+		return err
 	}
 	_, err = db.ExecContext(ctx, "INSERT INTO `system` (only, id, epoch, state) VALUES (1, ?, 1, 'ready') ON DUPLICATE KEY UPDATE id = id", system)
 	if err != nil {

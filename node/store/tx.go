@@ -65,6 +65,9 @@ func (tx *Tx) queue(query string, args ...any) {
 	tx.queued = append(tx.queued, statement{query, args})
 }
 
+// Queue keeps a statement that another package has made for the next Flush.
+func (tx *Tx) Queue(query string, args ...any) { tx.queue(query, args...) }
+
 // Flush sends the queued statements in one round trip, in their order, and tells how many rows each of them found. The
 // first one that fails is the last one that runs. Nothing else may be sent while statements are queued.
 func (tx *Tx) Flush(ctx context.Context) ([]int64, error) {

@@ -305,14 +305,14 @@ func TestATransactionEndsOnce(t *testing.T) {
 	}
 }
 
-// outboxRow is a row whose id says what it is.
-func outboxRow(id string) store.OutboxRow {
-	return store.OutboxRow{ID: id, Destination: "events", Events: []byte("{}"), CreatedAt: time.Now().UTC()}
+// queueRow queues a row whose id says what it is.
+func queueRow(tx *store.Tx, id string) {
+	tx.Queue("INSERT INTO peer_nonces (keyid, nonce, keep_until) VALUES ('test', ?, UTC_TIMESTAMP(6))", id)
 }
 
-func outboxRows(tb testing.TB, s *store.Store) (count int) {
+func queuedRows(tb testing.TB, s *store.Store) (count int) {
 	tb.Helper()
-	must(tb, s.Source().QueryRowContext(testContext(tb), "SELECT COUNT(*) FROM outbox").Scan(&count))
+	must(tb, s.Source().QueryRowContext(testContext(tb), "SELECT COUNT(*) FROM peer_nonces").Scan(&count))
 	return count
 }
 
@@ -324,7 +324,7 @@ func TestFlushCountsTheRowsOfEachStatement(t *testing.T) {
 	exec(t, tx, insertLane, 1)
 	store.AdvanceLane(tx, ledger.Lane{Node: 1}, "x", 0) // found, though nothing changes
 	store.AdvanceLane(tx, ledger.Lane{Node: 1}, "another", 7)
-	store.InsertOutbox(tx, outboxRow("first"))
+	queueRow(tx, "first")
 	store.AdvanceLane(tx, ledger.Lane{Node: 1}, "x", 8)
 	found, err := tx.Flush(testContext(t))
 	must(t, err)
@@ -336,7 +336,7 @@ func TestFlushCountsTheRowsOfEachStatement(t *testing.T) {
 	}
 	_, err = tx.Commit(testContext(t))
 	must(t, err)
-	if rows := outboxRows(t, s); rows != 1 {
+	if rows := queuedRows(t, s); rows != 1 {
 		t.Errorf("%d rows were committed", rows)
 	}
 }
@@ -348,7 +348,7 @@ func TestNothingOfAFailedFlushIsCommitted(t *testing.T) {
 	tx := begin(t, s)
 	exec(t, tx, insertLane, 1)
 	for _, id := range []string{"first", "first", "third"} {
-		store.InsertOutbox(tx, outboxRow(id))
+		queueRow(tx, id)
 	}
 	if _, err := tx.Flush(testContext(t)); number(err) != 1062 {
 		t.Fatalf("the second statement said: %v", err)
@@ -356,14 +356,14 @@ func TestNothingOfAFailedFlushIsCommitted(t *testing.T) {
 	if _, err := tx.Exec(testContext(t), insertLane, 2); !errors.Is(err, store.ErrPoisoned) {
 		t.Errorf("a statement ran after a Flush that failed: %v", err)
 	}
-	store.InsertOutbox(tx, outboxRow("fourth"))
+	queueRow(tx, "fourth")
 	if _, err := tx.Flush(testContext(t)); !errors.Is(err, store.ErrPoisoned) {
 		t.Errorf("a Flush ran after one that failed: %v", err)
 	}
 	if _, err := tx.Commit(testContext(t)); err == nil || errors.Is(err, store.ErrCommitUnknown) {
 		t.Errorf("COMMIT was sent after a Flush that failed: %v", err)
 	}
-	if rows := outboxRows(t, s); rows != 0 || len(lanes(t, s)) != 0 {
+	if rows := queuedRows(t, s); rows != 0 || len(lanes(t, s)) != 0 {
 		t.Errorf("a part of a failed Flush was committed: %d rows, lanes of %v", rows, lanes(t, s))
 	}
 }
@@ -374,14 +374,14 @@ func TestCommitRefusesStatementsThatWereNotSent(t *testing.T) {
 	s := storetest.Open(t)
 	tx := begin(t, s)
 	exec(t, tx, insertLane, 1)
-	store.InsertOutbox(tx, outboxRow("first"))
+	queueRow(tx, "first")
 	if err := tx.Query(testContext(t), func(*sql.Rows) error { return nil }, "SELECT 1"); err == nil {
 		t.Error("a query overtook a statement that was queued")
 	}
 	if _, err := tx.Commit(testContext(t)); err == nil || errors.Is(err, store.ErrCommitUnknown) {
 		t.Errorf("COMMIT was sent before a queued statement: %v", err)
 	}
-	if found := lanes(t, s); len(found) != 0 || outboxRows(t, s) != 0 {
+	if found := lanes(t, s); len(found) != 0 || queuedRows(t, s) != 0 {
 		t.Errorf("a transaction without its queued statement was committed: lanes of %v", found)
 	}
 	if _, err := tx.Commit(testContext(t)); !errors.Is(err, store.ErrDone) {

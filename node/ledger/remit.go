@@ -1,0 +1,190 @@
+package ledger
+
+import "time"
+
+// Remit holds an amount for an account of another system: the first step of a transfer between two systems. The transfer
+// is pending until Conclude.
+type Remit struct {
+	ID          TransferID
+	Actor       Actor
+	Peer        Peer
+	From, To    Number
+	Amount      Money
+	Description string
+	Reference   string
+	Epoch       int64 // of this system
+	ExpiresIn   time.Duration
+	LookAfter   time.Duration // somebody looks at the saga after this long unless it has ended
+	Language    string
+	RequestID   string
+}
+
+// TransferID is the id that the transfer will have.
+func (r Remit) TransferID() TransferID { return r.ID }
+
+// Accounts is the payer.
+func (r Remit) Accounts(system string, _ Lane) []AccountID { return local(system, r.From) }
+
+// Holds is empty: the remittance is the hold.
+func (r Remit) Holds() []HoldID { return nil }
+
+// Remittances is empty: it is new.
+func (r Remit) Remittances() []TransferID { return nil }
+
+// Exposures is empty: what we send lowers what we are owed, and only once it is decided.
+func (r Remit) Exposures() []ExposureKey { return nil }
+
+// Apply holds the amount, or refuses.
+func (r Remit) Apply(b *Book) (Result, error) {
+	payer, err := b.owned(r.From, r.Actor)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := payer.mayMove(r.From, r.Amount.Currency); err != nil {
+		return Result{}, err
+	}
+	if err := payer.canPay(r.From, r.Amount.Minor); err != nil {
+		return Result{}, err
+	}
+	b.remember(payer)
+	payer.PendingDebit += r.Amount.Minor
+	transfer := Transfer{
+		ID: r.ID, Kind: Payment, State: Pending, From: r.From, To: r.To, PayerID: payer.ID, Amount: r.Amount,
+		Description: r.Description, Reference: r.Reference, CreatedAt: b.Now,
+	}
+	remittance := Remittance{
+		ID: r.ID, Payer: b.System, Payee: r.Peer.System, State: Pending, PayerEpoch: r.Epoch, ExpiresAt: b.Now.Add(r.ExpiresIn),
+		Language: r.Language, RequestID: r.RequestID, CreatedAt: b.Now, Transfer: &transfer,
+	}
+	b.putRemittance(remittance)
+	b.startSaga(SagaStart{ID: r.ID, Kind: SagaRemit, After: r.LookAfter})
+	return Result{Transfer: &transfer, Remittance: &remittance}, nil
+}
+
+// Conclude decides a remittance in the payer's system, once: Posted is the pivot, Voided the abort. Whoever comes second
+// finds what was decided. It asks for neither status nor funds: the hold is the right.
+type Conclude struct {
+	ID         TransferID
+	Peer       Peer
+	From       Number // the payer, read before
+	Currency   Currency
+	End        State // Posted or Voided
+	Failure    Code  // of Voided
+	PayeeEpoch int64 // of Posted: from the peer's promise
+	Epoch      int64 // of this system
+}
+
+// Accounts is the payer and our stripe of the peer's settlement account.
+func (c Conclude) Accounts(system string, lane Lane) []AccountID {
+	return append(local(system, c.From), lane.Stripe(c.Peer.Settlement, c.Currency))
+}
+
+// Holds is empty.
+func (c Conclude) Holds() []HoldID { return nil }
+
+// Remittances is the one that is decided.
+func (c Conclude) Remittances() []TransferID { return []TransferID{c.ID} }
+
+// Exposures is the one to the peer.
+func (c Conclude) Exposures() []ExposureKey { return []ExposureKey{{c.Peer.System, c.Currency}} }
+
+// Apply decides, or shows what was decided.
+func (c Conclude) Apply(b *Book) (Result, error) {
+	found, there := b.remittances[c.ID]
+	if !there || found.Payer != b.System {
+		return Result{}, Refuse(TransferNotFound, "there is no transfer %s to another system", c.ID)
+	}
+	if found.Final() {
+		return Result{Remittance: found, Transfer: found.Transfer}, nil
+	}
+	next, transfer := *found, *found.Transfer
+	payer, there := b.accounts[transfer.PayerID]
+	if !there {
+		return Result{}, Refuse(RequestInProgress, "the transfer's account was not locked")
+	}
+	b.remember(payer)
+	payer.PendingDebit -= transfer.Amount.Minor
+	next.State, next.PayerEpoch, next.FinishedAt = c.End, c.Epoch, b.Now
+	transfer.State, transfer.FinishedAt = c.End, b.Now
+	if c.End == Posted {
+		next.PayeeEpoch = c.PayeeEpoch
+		settlement := b.stripe(c.Peer.Settlement, c.Currency)
+		transfer.PayeeID = settlement.ID
+		b.enter(payer, transfer, -transfer.Amount.Minor, transfer.To)
+		b.enter(settlement, transfer, transfer.Amount.Minor, transfer.From)
+		b.expose(ExposureKey{c.Peer.System, c.Currency}, func(e *Exposure) { e.Posted += transfer.Amount.Minor })
+	} else {
+		next.Failure = c.Failure
+	}
+	next.Transfer = &transfer
+	b.putRemittance(next)
+	b.finishSaga(c.ID)
+	b.tell(PeerEvent{Peer: next.Payee, Type: decision(c.End), Remittance: next})
+	return Result{Transfer: &transfer, Remittance: &next}, nil
+}
+
+func decision(end State) string {
+	if end == Posted {
+		return EventCommitted
+	}
+	return EventAborted
+}
+
+// NoteCredit remembers in the payer's system that the payee's has booked the credit. It changes no money.
+type NoteCredit struct{ ID TransferID }
+
+// Accounts is empty.
+func (n NoteCredit) Accounts(string, Lane) []AccountID { return nil }
+
+// Holds is empty.
+func (n NoteCredit) Holds() []HoldID { return nil }
+
+// Remittances is the one that was credited.
+func (n NoteCredit) Remittances() []TransferID { return []TransferID{n.ID} }
+
+// Exposures is empty.
+func (n NoteCredit) Exposures() []ExposureKey { return nil }
+
+// Apply notes the time, once. A credit that we never posted is a conflict.
+func (n NoteCredit) Apply(b *Book) (Result, error) {
+	found, there := b.remittances[n.ID]
+	if !there || found.Payer != b.System || found.State != Posted {
+		return Result{}, Refuse(TransferConflict, "the peer credited %s, which this system has not posted", n.ID)
+	}
+	if found.CreditedAt.IsZero() {
+		next := *found
+		next.CreditedAt = b.Now
+		b.putRemittance(next)
+	}
+	return Result{Remittance: b.remittances[n.ID]}, nil
+}
+
+// Close ends a remittance that is not there: from then on it is voided, and nothing that speaks of it later changes
+// anything. One that is there stays as it is. An open promise is not closed: only the payer's system decides.
+type Close struct {
+	ID           TransferID
+	Payer, Payee string
+}
+
+// Accounts is empty.
+func (c Close) Accounts(string, Lane) []AccountID { return nil }
+
+// Holds is empty.
+func (c Close) Holds() []HoldID { return nil }
+
+// Remittances is the one that is asked about.
+func (c Close) Remittances() []TransferID { return []TransferID{c.ID} }
+
+// Exposures is empty: nothing was promised.
+func (c Close) Exposures() []ExposureKey { return nil }
+
+// Apply writes the tombstone, unless there is a row.
+func (c Close) Apply(b *Book) (Result, error) {
+	if _, there := b.remittances[c.ID]; !there {
+		b.putRemittance(Remittance{
+			ID: c.ID, Payer: c.Payer, Payee: c.Payee, State: Voided, Failure: TransferAborted, ExpiresAt: b.Now,
+			CreatedAt: b.Now, FinishedAt: b.Now,
+		})
+	}
+	return Result{Remittance: b.remittances[c.ID]}, nil
+}

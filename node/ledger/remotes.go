@@ -1,0 +1,78 @@
+package ledger
+
+import (
+	"maps"
+	"slices"
+)
+
+// remotes is the part of a book that is about other systems. It is filled by Remember, for few batches have any of it.
+type remotes struct {
+	remittances map[TransferID]*Remittance
+	exposures   map[ExposureKey]*Exposure
+	made        map[TransferID]bool // put into the book: true when the row is new
+	exposed     map[ExposureKey]bool
+}
+
+// WithPeers adds the locked rows of transfers between systems to the book.
+func (b *Book) WithPeers(remittances []Remittance, exposures []Exposure) {
+	b.remotes = remotes{
+		remittances: make(map[TransferID]*Remittance, len(remittances)), exposures: make(map[ExposureKey]*Exposure, len(exposures)),
+		made: map[TransferID]bool{}, exposed: map[ExposureKey]bool{},
+	}
+	for _, remittance := range remittances {
+		b.remittances[remittance.ID] = &remittance
+	}
+	for _, exposure := range exposures {
+		b.exposures[exposure.ExposureKey] = &exposure
+	}
+}
+
+// ChangedRemittances lists the remittances that are new, and those that were there and changed, each in order of its id.
+func (b *Book) ChangedRemittances() (made, changed []Remittance) {
+	for _, id := range slices.Sorted(maps.Keys(b.made)) {
+		if b.made[id] {
+			made = append(made, *b.remittances[id])
+		} else {
+			changed = append(changed, *b.remittances[id])
+		}
+	}
+	return made, changed
+}
+
+// ChangedExposures lists the exposures that changed, in order.
+func (b *Book) ChangedExposures() (changed []Exposure) {
+	for key := range b.exposed {
+		changed = append(changed, *b.exposures[key])
+	}
+	slices.SortFunc(changed, func(a, b Exposure) int { return a.compare(b.ExposureKey) })
+	return changed
+}
+
+// putRemittance writes a remittance, new or changed. Operations put last of all, so nothing has to be taken back.
+func (b *Book) putRemittance(r Remittance) {
+	_, there := b.remittances[r.ID]
+	isNew, before := b.made[r.ID]
+	b.remittances[r.ID] = &r
+	b.made[r.ID] = before && isNew || !before && !there
+}
+
+// expose changes an exposure, which is locked.
+func (b *Book) expose(key ExposureKey, change func(*Exposure)) {
+	change(b.exposures[key])
+	b.exposed[key] = true
+}
+
+func (b *Book) tell(event PeerEvent)      { b.Events = append(b.Events, event) }
+func (b *Book) startSaga(start SagaStart) { b.Started = append(b.Started, start) }
+func (b *Book) finishSaga(id TransferID)  { b.Finished = append(b.Finished, id) }
+
+// compare orders keys as their rows are locked.
+func (k ExposureKey) compare(other ExposureKey) int {
+	return slices.Compare([]string{k.Peer, string(k.Currency)}, []string{other.Peer, string(other.Currency)})
+}
+
+// SortExposures puts keys into the order in which their rows are locked, each once.
+func SortExposures(keys []ExposureKey) []ExposureKey {
+	slices.SortFunc(keys, ExposureKey.compare)
+	return slices.Compact(keys)
+}

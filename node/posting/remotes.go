@@ -1,0 +1,89 @@
+package posting
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"lockstep/node/ledger"
+	"lockstep/node/store"
+	"lockstep/saga"
+)
+
+// errRaced says that another transaction inserted a remittance that was not there when this one looked. The insert has
+// waited for it, so that the batch, run again, finds the row.
+var errRaced = errors.New("posting: a remittance was made by another transaction meanwhile")
+
+// makeExposures makes the rows that the tasks lock, outside the batch, before their first use.
+func (l *lane) makeExposures(tasks []*task) error {
+	for _, t := range tasks {
+		remote, is := t.Operation.(ledger.RemoteOperation)
+		if !is {
+			continue
+		}
+		for _, key := range remote.Exposures() {
+			if l.exposed[key] {
+				continue
+			}
+			if err := l.store.MakeExposure(l.life, key); err != nil {
+				return err
+			}
+			l.exposed[key] = true
+		}
+	}
+	return nil
+}
+
+// lockRemotes locks what commands between systems need beside accounts: exposures first, then remittances.
+func (l *lane) lockRemotes(ctx context.Context, b *batch) error {
+	var keys []ledger.ExposureKey
+	var ids []ledger.TransferID
+	any := false
+	for i, t := range b.tasks {
+		remote, is := t.Operation.(ledger.RemoteOperation)
+		if !is || !b.settlements[i].mine {
+			continue
+		}
+		any = true
+		keys = append(keys, remote.Exposures()...)
+		ids = append(ids, remote.Remittances()...)
+	}
+	if !any {
+		return nil
+	}
+	exposures, err := store.LockExposures(ctx, b.tx, ledger.SortExposures(keys))
+	if err != nil {
+		return err
+	}
+	slices.Sort(ids)
+	remittances, err := store.LockRemittances(ctx, b.tx, slices.Compact(ids))
+	if err != nil {
+		return err
+	}
+	b.book.WithPeers(remittances, exposures)
+	return nil
+}
+
+// writeRemotes queues what commands between systems changed, and the sagas that began or ended with it. It tells whether
+// rows were added that another transaction may have added as well.
+func writeRemotes(b *batch) (raceable bool) {
+	made, changed := b.book.ChangedRemittances()
+	store.InsertRemittances(b.tx, made)
+	store.UpdateRemittances(b.tx, changed)
+	store.UpdateExposures(b.tx, b.book.ChangedExposures())
+	if len(b.book.Started) > 0 {
+		var sagas []saga.New
+		for _, start := range b.book.Started {
+			sagas = append(sagas, saga.New{ID: string(start.ID), Kind: string(start.Kind), Delay: start.After})
+		}
+		send(b, saga.Start(sagas...))
+	}
+	if len(b.book.Finished) > 0 {
+		var ids []string
+		for _, id := range b.book.Finished {
+			ids = append(ids, string(id))
+		}
+		send(b, saga.Finish(ids...))
+	}
+	return len(made) > 0
+}

@@ -1,0 +1,197 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"time"
+
+	"lockstep/node/ledger"
+)
+
+// The statements of a batch that are about transfers between systems.
+
+const remittanceColumns = `r.id, r.payer_system, r.payee_system, r.state, r.payer_epoch, r.payee_epoch, r.expires_at, r.failure,
+	r.language, r.request_id, r.created_at, r.finished_at, r.credited_at, COALESCE(r.statement, '')`
+
+// movedColumns are those of the transfer that a remittance moves; a tombstone has none.
+const movedColumns = `t.id, t.kind, t.state, t.from_number, t.to_number, t.payer_id, t.payee_id, t.amount, t.currency, t.description,
+	t.reference, t.created_at, t.finished_at`
+
+const remittanceFrom = ` FROM remittances r LEFT JOIN transfers t ON t.id = r.id AND t.payer_system = r.payer_system`
+
+// LockRemittances locks the rows of ids, which must be sorted, and those of the transfers that they move. Ids without a
+// row are left out: to insert one of them waits for whoever inserts the same, and RowRaced tells that it was second.
+func LockRemittances(ctx context.Context, tx *Tx, ids []ledger.TransferID) (found []ledger.Remittance, err error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	scan := func(rows *sql.Rows) error {
+		remittance, err := scanRemittance(rows)
+		found = append(found, remittance)
+		return err
+	}
+	query := `SELECT ` + remittanceColumns + `, ` + movedColumns + remittanceFrom +
+		` WHERE r.id IN (` + marks(len(ids)) + `) ORDER BY r.id FOR UPDATE`
+	if err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {
+		return nil, fmt.Errorf("lock remittances: %w", err)
+	}
+	return found, nil
+}
+
+// RowRaced tells whether another transaction inserted a row first that was not there when it was looked for: the batch is
+// run again and finds it.
+func RowRaced(err error) bool { return is(err, errorDuplicate) }
+
+func scanRemittance(rows *sql.Rows) (ledger.Remittance, error) {
+	var r ledger.Remittance
+	var finished, credited, movedAt, movedEnd sql.NullTime
+	var id, kind, state, from, to, currency, description, reference sql.NullString
+	var payer, payee, amount sql.NullInt64
+	err := rows.Scan(&r.ID, &r.Payer, &r.Payee, &r.State, &r.PayerEpoch, &r.PayeeEpoch, &r.ExpiresAt, &r.Failure, &r.Language,
+		&r.RequestID, &r.CreatedAt, &finished, &credited, &r.Statement,
+		&id, &kind, &state, &from, &to, &payer, &payee, &amount, &currency, &description, &reference, &movedAt, &movedEnd)
+	r.FinishedAt, r.CreditedAt = finished.Time, credited.Time
+	if id.Valid {
+		r.Transfer = &ledger.Transfer{
+			ID: r.ID, Kind: ledger.Kind(kind.String), State: ledger.State(state.String), From: ledger.Number(from.String),
+			To: ledger.Number(to.String), PayerID: ledger.AccountID(payer.Int64), PayeeID: ledger.AccountID(payee.Int64),
+			Amount:      ledger.Money{Minor: amount.Int64, Currency: ledger.Currency(currency.String)},
+			Description: description.String, Reference: reference.String, CreatedAt: movedAt.Time, FinishedAt: movedEnd.Time,
+		}
+	}
+	return r, err
+}
+
+// Remittances reads remittances by id; ids without a row are not in the result.
+func (q *Queries) Remittances(ctx context.Context, ids []ledger.TransferID) (map[ledger.TransferID]ledger.Remittance, error) {
+	found := make(map[ledger.TransferID]ledger.Remittance, len(ids))
+	if len(ids) == 0 {
+		return found, nil
+	}
+	list, err := collect(ctx, q.conn, scanRemittance,
+		`SELECT `+remittanceColumns+`, `+movedColumns+remittanceFrom+` WHERE r.id IN (`+marks(len(ids))+`)`, anys(ids)...)
+	if err != nil {
+		return nil, fmt.Errorf("read remittances: %w", err)
+	}
+	for _, remittance := range list {
+		found[remittance.ID] = remittance
+	}
+	return found, nil
+}
+
+// TransferIDs tells which of the ids a transfer has, whoever pays it.
+func (q *Queries) TransferIDs(ctx context.Context, ids []ledger.TransferID) (map[ledger.TransferID]bool, error) {
+	list, err := collect(ctx, q.conn, func(rows *sql.Rows) (id ledger.TransferID, err error) {
+		err = rows.Scan(&id)
+		return id, err
+	}, `SELECT id FROM transfers WHERE id IN (`+marks(len(ids))+`)`, anys(ids)...)
+	if err != nil {
+		return nil, fmt.Errorf("look for transfers: %w", err)
+	}
+	found := make(map[ledger.TransferID]bool, len(list))
+	for _, id := range list {
+		found[id] = true
+	}
+	return found, nil
+}
+
+// InsertRemittances queues new remittances with the transfers that they move.
+func InsertRemittances(tx *Tx, remittances []ledger.Remittance) {
+	putRemittances(tx, remittances, "", "")
+}
+
+// UpdateRemittances queues remittances that the transaction has locked, with their transfers. They are upserts, as
+// UpdateAccounts is one: the rows exist.
+func UpdateRemittances(tx *Tx, remittances []ledger.Remittance) {
+	putRemittances(tx, remittances, ` ON DUPLICATE KEY UPDATE state = VALUES(state),
+		payer_epoch = VALUES(payer_epoch), payee_epoch = VALUES(payee_epoch), failure = VALUES(failure),
+		finished_at = VALUES(finished_at), credited_at = VALUES(credited_at), statement = VALUES(statement)`,
+		` ON DUPLICATE KEY UPDATE state = VALUES(state), payer_id = VALUES(payer_id), payee_id = VALUES(payee_id),
+		finished_at = VALUES(finished_at)`)
+}
+
+func putRemittances(tx *Tx, remittances []ledger.Remittance, rowDuplicate, movedDuplicate string) {
+	var rows, moved bulk
+	for _, r := range remittances {
+		rows.row(r.ID, r.Payer, r.Payee, r.State, r.PayerEpoch, r.PayeeEpoch, r.ExpiresAt, r.Failure, r.Language, r.RequestID,
+			r.CreatedAt, ending(r.FinishedAt), ending(r.CreditedAt), nullable(r.Statement))
+		if t := r.Transfer; t != nil {
+			moved.row(t.ID, r.Payer, t.Kind, t.State, t.From, t.To, party(t.PayerID), party(t.PayeeID), t.Amount.Minor, t.Amount.Currency,
+				t.Description, t.Reference, nil, t.CreatedAt, ending(t.FinishedAt))
+		}
+	}
+	rows.queue(tx, `INSERT INTO remittances (id, payer_system, payee_system, state, payer_epoch, payee_epoch, expires_at, failure, language,
+		request_id, created_at, finished_at, credited_at, statement)`, rowDuplicate)
+	moved.queue(tx, `INSERT INTO transfers (id, payer_system, kind, state, from_number, to_number, payer_id, payee_id,
+		amount, currency, description, reference, hold_id, created_at, finished_at)`, movedDuplicate)
+}
+
+// ending is a time that may not have come.
+func ending(at time.Time) sql.NullTime { return sql.NullTime{Time: at, Valid: !at.IsZero()} }
+
+// party is an account that a transfer has or, while it is pending between two systems, has not yet.
+func party(id ledger.AccountID) sql.NullInt64 { return sql.NullInt64{Int64: int64(id), Valid: id != 0} }
+
+// LockExposures locks the exposures of keys, which must be sorted. They were made before.
+func LockExposures(ctx context.Context, tx *Tx, keys []ledger.ExposureKey) (found []ledger.Exposure, err error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	var peers []string
+	for _, key := range keys {
+		peers = append(peers, key.Peer)
+	}
+	peers = slices.Compact(peers)
+	scan := func(rows *sql.Rows) error {
+		exposure, err := scanExposure(rows)
+		found = append(found, exposure)
+		return err
+	}
+	query := `SELECT ` + exposureColumns + ` FROM exposures FORCE INDEX (PRIMARY) WHERE peer IN (` + marks(len(peers)) +
+		`) ORDER BY peer, currency FOR UPDATE`
+	if err := tx.Query(ctx, scan, query, anys(peers)...); err != nil {
+		return nil, fmt.Errorf("lock exposures: %w", err)
+	}
+	return found, nil
+}
+
+const exposureColumns = `peer, currency, epoch, cap, reserved, credited, posted, settled`
+
+func scanExposure(rows *sql.Rows) (ledger.Exposure, error) {
+	var e ledger.Exposure
+	var limit sql.NullInt64
+	err := rows.Scan(&e.Peer, &e.Currency, &e.Epoch, &limit, &e.Reserved, &e.Credited, &e.Posted, &e.Settled)
+	e.Capped, e.Cap = limit.Valid, limit.Int64
+	return e, err
+}
+
+// UpdateExposures queues exposures that the transaction has locked.
+func UpdateExposures(tx *Tx, exposures []ledger.Exposure) {
+	var values bulk
+	for _, e := range exposures {
+		values.row(e.Peer, e.Currency, e.Epoch, sql.NullInt64{Int64: e.Cap, Valid: e.Capped}, e.Reserved, e.Credited, e.Posted, e.Settled)
+	}
+	values.queue(tx, `INSERT INTO exposures (peer, currency, epoch, cap, reserved, credited, posted, settled)`,
+		` ON DUPLICATE KEY UPDATE reserved = VALUES(reserved), credited = VALUES(credited), posted = VALUES(posted), settled = VALUES(settled)`)
+}
+
+// MakeExposure makes the exposure to a peer in a currency, in a short transaction of its own, with the peer's epoch as it
+// is known; made again it changes nothing.
+func (s *Store) MakeExposure(ctx context.Context, key ledger.ExposureKey) error {
+	tx, err := s.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("make exposure: %w", err)
+	}
+	defer tx.Rollback()
+	_, err = tx.Exec(ctx, `INSERT INTO exposures (peer, currency, epoch, cap, reserved, credited, posted, settled)
+		SELECT id, ?, epoch, NULL, 0, 0, 0, 0 FROM peers WHERE id = ? ON DUPLICATE KEY UPDATE reserved = reserved`, key.Currency, key.Peer)
+	if err != nil {
+		return fmt.Errorf("make exposure: %w", err)
+	}
+	if _, err := tx.Commit(ctx); err != nil {
+		return fmt.Errorf("make exposure: %w", err)
+	}
+	return nil
+}
