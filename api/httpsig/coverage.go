@@ -1,0 +1,56 @@
+package httpsig
+
+import (
+	"slices"
+
+	"github.com/dunglas/httpsfv"
+)
+
+// required lists what a signature over this message has to cover, for the signer and for the verifier alike. label is
+// the request's signature, which an answer covers to be of use for that request only.
+func (m message) required(label string) []component {
+	var list []component
+	if m.response == nil {
+		list = plain("@method", "@authority", "@path", "@query")
+	} else {
+		list = append(plain("@status"), component{name: "signature", req: true, key: label})
+	}
+	if m.response != nil || len(m.body()) > 0 {
+		list = append(list, plain("content-digest")...)
+	}
+	if len(m.body()) > 0 {
+		list = append(list, plain("content-type")...)
+	}
+	// It changes what the body means. We send none; one that somebody adds on the way must not pass.
+	if len(m.header().Values("content-encoding")) > 0 {
+		list = append(list, plain("content-encoding")...)
+	}
+	if m.response == nil && m.request.Method == "POST" {
+		list = append(list, plain("idempotency-key")...)
+	}
+	return list
+}
+
+// checkCoverage refuses a signature that covers less than is required. It may cover more. A required field has one
+// line with something in it: of two, the reader after us could take either.
+func (m message) checkCoverage(covered httpsfv.InnerList, required []component) error {
+	components, err := parseComponents(covered.Items)
+	if err != nil {
+		return err
+	}
+	for _, c := range required {
+		if !slices.Contains(components, c) {
+			return invalid("it does not cover %s", c)
+		}
+		if c.derived() || c.req {
+			continue
+		}
+		if lines := m.header().Values(c.name); len(lines) != 1 || canonical(lines) == "" {
+			return invalid("%s has to be there once and not empty, and is there %d times", c.name, len(lines))
+		}
+	}
+	if slices.Contains(components, component{name: "content-digest"}) {
+		return checkDigest(m.header(), m.body())
+	}
+	return nil
+}
