@@ -2,6 +2,7 @@ package httpsig
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/dunglas/httpsfv"
 )
@@ -31,8 +32,7 @@ func (m message) required(label string) []component {
 	return list
 }
 
-// checkCoverage refuses a signature that covers less than is required. It may cover more. A required field has one
-// line with something in it: of two, the reader after us could take either.
+// checkCoverage refuses a signature that covers less than is required. It may cover more.
 func (m message) checkCoverage(covered httpsfv.InnerList, required []component) error {
 	components, err := parseComponents(covered.Items)
 	if err != nil {
@@ -45,12 +45,18 @@ func (m message) checkCoverage(covered httpsfv.InnerList, required []component) 
 		if c.derived() || c.req {
 			continue
 		}
-		if lines := m.header().Values(c.name); len(lines) != 1 || canonical(lines) == "" {
-			return invalid("%s has to be there once and not empty, and is there %d times", c.name, len(lines))
+		if !single(m.header().Values(c.name)) {
+			return invalid("%s has to be there once, on one line and not empty", c.name)
 		}
 	}
 	if slices.Contains(components, component{name: "content-digest"}) {
 		return checkDigest(m.header(), m.body())
 	}
 	return nil
+}
+
+// single is what a required field has to be, so that the reader after us finds in it what was signed: of two lines it
+// could take either, and of a folded one the first part.
+func single(lines []string) bool {
+	return len(lines) == 1 && canonical(lines) != "" && !strings.ContainsAny(lines[0], "\r\n")
 }

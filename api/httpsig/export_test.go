@@ -1,6 +1,10 @@
 package httpsig
 
-import "github.com/dunglas/httpsfv"
+import (
+	"errors"
+
+	"github.com/dunglas/httpsfv"
+)
 
 // Base is the signature base of a request, or of an answer to it, for a list of components as in Signature-Input.
 func Base(r Request, answer *Response, covered string) (string, error) {
@@ -9,6 +13,10 @@ func Base(r Request, answer *Response, covered string) (string, error) {
 		return "", err
 	}
 	member, _ := fields.Get("sig")
-	base, err := message{request: r, response: answer}.base(member.(httpsfv.InnerList))
+	list, ok := member.(httpsfv.InnerList)
+	if !ok {
+		return "", errors.New("not a list of components")
+	}
+	base, err := message{request: r, response: answer}.base(list)
 	return string(base), err
 }

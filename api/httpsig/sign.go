@@ -27,11 +27,15 @@ type Signer struct {
 // Idempotency-Key before that. Whatever of this changes afterwards makes the request invalid, and so does sending it
 // twice: a request that is tried again is signed anew.
 func (s Signer) SignRequest(r Request) error {
-	nonce := s.Nonce
-	if nonce == nil {
-		nonce = rand.Text
+	next := s.Nonce
+	if next == nil {
+		next = rand.Text
 	}
-	return s.sign(message{request: r}, "", nonce())
+	nonce := next()
+	if nonce == "" || len(nonce) > NonceBytesMax {
+		return fmt.Errorf("httpsig: nonce %q is not 1 to %d bytes", nonce, NonceBytesMax)
+	}
+	return s.sign(message{request: r}, "", nonce)
 }
 
 // SignResponse signs the answer to a request that was verified, and for that request only: it covers the request's
@@ -48,9 +52,6 @@ func (s Signer) SignResponse(to Verified, r Response) error {
 func (s Signer) sign(m message, answered, nonce string) error {
 	if err := s.validate(); err != nil {
 		return err
-	}
-	if len(nonce) > NonceBytesMax {
-		return fmt.Errorf("httpsig: a nonce of %d bytes, more than %d", len(nonce), NonceBytesMax)
 	}
 	if len(m.body()) > 0 || m.response != nil {
 		m.header().Set(fieldDigest, digest(m.body()))
