@@ -61,7 +61,9 @@ func overNetHTTP(t testing.TB) *wire {
 	return newWire(t, func(w *wire, listener net.Listener) {
 		server := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(r.Body)
-			must(t, err)
+			if err != nil {
+				t.Error(err)
+			}
 			verified, err := w.verifier.VerifyRequest(r.Context(), httpsig.FromHTTP(r, body))
 			if err != nil {
 				http.Error(rw, err.Error(), http.StatusUnauthorized)
@@ -213,7 +215,8 @@ func TestASignedPostIsNotResent(t *testing.T) {
 	var posts atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.ReadAll(r.Body)
-		if r.Method == "POST" && posts.Add(1) >= 1 {
+		if r.Method == "POST" {
+			posts.Add(1)
 			panic(http.ErrAbortHandler) // the connection ends without an answer
 		}
 	}))
