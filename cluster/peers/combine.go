@@ -1,0 +1,90 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// combiner gathers questions to one peer: while requests are under way, what comes meanwhile travels together in the next.
+type combiner[Q, A any] struct {
+	ask     func(ctx context.Context, questions []Q) ([]A, error)
+	limit   int // requests under way at a time
+	onBatch func(questions int)
+
+	mu      sync.Mutex
+	waiting []*question[Q, A]
+	flying  int
+}
+
+type question[Q, A any] struct {
+	ctx    context.Context // its caller's
+	asked  Q
+	answer A
+	err    error
+	done   chan struct{}
+}
+
+// errRefusedWhole marks an answer that says no to a whole request: one item may be to blame, so the halves are asked.
+type errRefusedWhole struct{ error }
+
+func (e errRefusedWhole) Unwrap() error { return e.error }
+
+// do asks a question and waits for its answer, or for the end of ctx: then the question may still be answered there.
+func (c *combiner[Q, A]) do(ctx context.Context, asked Q) (A, error) {
+	q := &question[Q, A]{ctx: ctx, asked: asked, done: make(chan struct{})}
+	c.mu.Lock()
+	c.waiting = append(c.waiting, q)
+	c.launch()
+	c.mu.Unlock()
+	select {
+	case <-q.done:
+		return q.answer, q.err
+	case <-ctx.Done():
+		var none A
+		return none, ctx.Err()
+	}
+}
+
+// launch sends what waits, if there is room. The caller holds the lock.
+func (c *combiner[Q, A]) launch() {
+	for len(c.waiting) > 0 && c.flying < c.limit {
+		count := min(len(c.waiting), BatchMax)
+		batch := c.waiting[:count:count]
+		c.waiting = c.waiting[count:]
+		c.flying++
+		go c.fly(batch)
+	}
+}
+
+func (c *combiner[Q, A]) fly(batch []*question[Q, A]) {
+	c.send(batch)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flying--
+	c.launch()
+}
+
+// send asks a batch; one that is refused whole is asked again in halves, down to the question that is refused alone.
+func (c *combiner[Q, A]) send(batch []*question[Q, A]) {
+	questions := make([]Q, len(batch))
+	for i, q := range batch {
+		questions[i] = q.asked
+	}
+	if c.onBatch != nil {
+		c.onBatch(len(batch))
+	}
+	// The request outlives callers that leave: the others wait for it too.
+	answers, err := c.ask(context.WithoutCancel(batch[0].ctx), questions)
+	if whole := (errRefusedWhole{}); errors.As(err, &whole) && len(batch) > 1 {
+		c.send(batch[:len(batch)/2])
+		c.send(batch[len(batch)/2:])
+		return
+	}
+	for i, q := range batch {
+		if q.err = err; err == nil {
+			q.answer = answers[i]
+		}
+		close(q.done)
+	}
+}

@@ -1,0 +1,139 @@
+// Package peers is how payment systems speak to each other: the directory of those that are known and of their pinned
+// keys, the messages of the protocol, and a client that signs, combines and gives up.
+package peers
+
+import "time"
+
+// The states of a result.
+const (
+	Reserved  = "reserved"  // of a prepare: the amount is promised
+	Refused   = "refused"   // of a prepare: it is not, and never will be under this id
+	Later     = "later"     // of a prepare: nothing was decided; ask again
+	Pending   = "pending"   // of an inquiry, and the three below
+	Committed = "committed" //
+	Aborted   = "aborted"   //
+	Unknown   = "unknown"   //
+)
+
+// What an inquiry wants done with ids that nobody knows.
+const (
+	Report = "report" // tell
+	Close  = "close"  // see that they are never prepared or committed
+)
+
+// BatchMax is how many transfers one request is about.
+const BatchMax = 256
+
+// Account is one side of a transfer.
+type Account struct {
+	Account string `json:"account"`
+}
+
+// Transfer is one prepare.
+type Transfer struct {
+	ID          string  `json:"id"`
+	Payer       Account `json:"payer"`
+	Payee       Account `json:"payee"`
+	Amount      string  `json:"amount"`
+	Currency    string  `json:"currency"`
+	ExpiresInMS int64   `json:"expires_in_ms"` // the age at which the payee's system asks; never a licence to decide
+	Description string  `json:"description,omitempty"`
+}
+
+// PrepareRequest asks for promises.
+type PrepareRequest struct {
+	Epoch     int64      `json:"epoch"`
+	Transfers []Transfer `json:"transfers"`
+}
+
+// PrepareResult is what became of one prepare.
+type PrepareResult struct {
+	ID    string `json:"id"`
+	State string `json:"state"` // Reserved, Refused or Later
+	Code  string `json:"code,omitempty"`
+	Epoch int64  `json:"epoch,omitempty"` // of the payee's system, of a Reserved
+}
+
+// PrepareAnswer has a result for each transfer, in order.
+type PrepareAnswer struct {
+	Epoch   int64           `json:"epoch"`
+	Results []PrepareResult `json:"results"`
+}
+
+// InquiryRequest asks how transfers stand that one of the two systems pays.
+type InquiryRequest struct {
+	Epoch     int64    `json:"epoch"`
+	Payer     string   `json:"payer"` // the system
+	IDs       []string `json:"ids"`
+	IfUnknown string   `json:"if_unknown"` // Report or Close
+}
+
+// InquiryResult is how one transfer stands.
+type InquiryResult struct {
+	ID        string `json:"id"`
+	State     string `json:"state"`               // Pending, Committed, Aborted or Unknown
+	Statement string `json:"statement,omitempty"` // the payer's signed word, from the payer's system, of a final one
+}
+
+// InquiryAnswer has a result for each id, in order.
+type InquiryAnswer struct {
+	Epoch   int64           `json:"epoch"`
+	Results []InquiryResult `json:"results"`
+}
+
+// EpochRequest tells that the sender has begun an epoch.
+type EpochRequest struct {
+	Epoch int64 `json:"epoch"`
+}
+
+// EpochAnswer confirms it.
+type EpochAnswer struct {
+	Epoch int64 `json:"epoch"`
+}
+
+// PayeeAnswer tells a payer whom it is about to pay.
+type PayeeAnswer struct {
+	Epoch    int64  `json:"epoch"`
+	Number   string `json:"number"`
+	Name     string `json:"name"` // masked
+	Currency string `json:"currency"`
+}
+
+// Listed is a transfer between two systems as one of them knows it.
+type Listed struct {
+	ID         string    `json:"id"`
+	State      string    `json:"state"` // as of an inquiry
+	Payer      Account   `json:"payer"`
+	Payee      Account   `json:"payee"`
+	Amount     string    `json:"amount"`
+	Currency   string    `json:"currency"`
+	FinishedAt time.Time `json:"finished_at,omitzero"`
+	Statement  string    `json:"statement,omitempty"` // what a credit rests on
+}
+
+// ListAnswer is a page of transfers.
+type ListAnswer struct {
+	Epoch      int64    `json:"epoch"`
+	Transfers  []Listed `json:"transfers"`
+	NextCursor string   `json:"next_cursor,omitempty"`
+}
+
+// Fact is what one system states to another about a transfer, signed over its bytes. It does not expire: it may come late
+// and often.
+type Fact struct {
+	ID          string    `json:"id"`
+	Type        string    `json:"type"` // transfer.committed, transfer.aborted or transfer.credited
+	From        string    `json:"from"` // the system that states it
+	To          string    `json:"to"`   // the system that it is stated to
+	Epoch       int64     `json:"epoch"`
+	PayeeEpoch  int64     `json:"payee_epoch,omitempty"` // from the promise, of a committed
+	Payer       string    `json:"payer"`
+	Payee       string    `json:"payee"`
+	Amount      string    `json:"amount"`
+	Currency    string    `json:"currency"`
+	Description string    `json:"description,omitempty"`
+	At          time.Time `json:"at"`
+}
+
+// FactType is the typ of a signed fact.
+const FactType = "lockstep-fact+jws"
