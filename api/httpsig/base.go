@@ -1,7 +1,6 @@
 package httpsig
 
 import (
-	"crypto/ed25519"
 	"strings"
 
 	"github.com/dunglas/httpsfv"
@@ -98,8 +97,8 @@ func (s signature) withBytes(header Header) (signature, error) {
 	member, _ := signatures.Get(s.label)
 	item, _ := member.(httpsfv.Item)
 	bytes, ok := item.Value.([]byte)
-	if !ok || len(item.Params.Names()) > 0 || len(bytes) != ed25519.SignatureSize {
-		return signature{}, invalid("%s has no Ed25519 signature %q", fieldSignature, s.label)
+	if !ok || len(item.Params.Names()) > 0 {
+		return signature{}, invalid("%s has no signature %q", fieldSignature, s.label)
 	}
 	s.bytes = bytes
 	return s, nil

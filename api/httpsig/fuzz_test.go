@@ -16,12 +16,13 @@ func FuzzVerifyRequest(f *testing.F) {
 	value := func(name string) string { return signed.Header.Values(name)[0] }
 	input, signature, digest := value("Signature-Input"), value("Signature"), value("Content-Digest")
 	add := func(input, signature string) {
-		f.Add(signed.Method, signed.Authority, signed.Path, signed.RawQuery, input, signature, digest, value("Content-Type"), "5d0c6f4e", body)
+		f.Add(signed.Method, signed.Authority, signed.Path, signed.RawQuery, input, signature, digest,
+			value("Content-Type"), value("Idempotency-Key"), body)
 	}
 	add(input, signature)
 	add("a=(), "+input, "a=:AQID:, "+signature)
 	add(strings.ToUpper(input), signature)
-	add(`lockstep=("signature";req;key="lockstep" "x";bs "@query-param";name="é");created=@1;expires=1.5;nonce=tok;tag="lockstep-peer-v1"`, "lockstep=::")
+	add(`lockstep=("signature";req;key="lockstep" "x";bs "@query-param";name="é");created=@1;expires=1.5;nonce=tok`+tag, "lockstep=::")
 	add(`a;b;c=?0, lockstep=(1 -2.0 ?1 %"%c3%a9" @5)`, `lockstep="\\"`)
 	add("-", ":")
 	f.Fuzz(func(t *testing.T, method, authority, path, query, input, signature, digest, contentType, key, body string) {

@@ -95,7 +95,8 @@ func TestAnIndependentImplementationAgrees(t *testing.T) {
 		Verify: []message{
 			{Request: jsRequest(request)}, {Request: jsRequest(bare)},
 			{Request: jsRequest(request), Response: jsResponse(response)}, {Request: jsRequest(bare), Response: jsResponse(empty)},
-			{Request: forged}, {Request: moved}, {Request: jsRequest(request), Response: late}, {Request: jsRequest(bare), Response: jsResponse(response)},
+			{Request: forged}, {Request: moved},
+			{Request: jsRequest(request), Response: late}, {Request: jsRequest(bare), Response: jsResponse(response)},
 		},
 		Sign: []message{{Request: plain}, {Request: plainGet}, {Request: jsRequest(request), Response: plainAnswer}},
 	}.run(t)

@@ -74,7 +74,10 @@ func TestLessThanTheProfileIsRefused(t *testing.T) {
 		"(" + strings.Replace(requestParts, `"content-digest"`, `"content-digest";key="sha-256"`, 1) + ")" + tail: httpsig.ErrInvalid,
 		"(" + strings.Replace(requestParts, `"content-type"`, `"Content-Type"`, 1) + ")" + tail:                   httpsig.ErrInvalid,
 		"(" + strings.Replace(requestParts, `"content-type"`, `content-type`, 1) + ")" + tail:                     httpsig.ErrInvalid,
+		"(" + strings.Replace(requestParts, `"content-type"`, `"content-type";key=""`, 1) + ")" + tail:            httpsig.ErrInvalid,
 		// parameters
+		"(" + requestParts + ");expires=30" + nonce + alpha + tag:                                       httpsig.ErrInvalid,
+		"(" + requestParts + ");created=-30" + nonce + alpha + tag:                                      httpsig.ErrInvalid,
 		"(" + requestParts + ")" + nonce + alpha + tag:                                                  httpsig.ErrInvalid,
 		"(" + requestParts + ");created=1800000000" + nonce + alpha + tag:                               httpsig.ErrInvalid,
 		"(" + requestParts + ");expires=1800000030" + nonce + alpha + tag:                               httpsig.ErrInvalid,
@@ -113,7 +116,7 @@ func TestLessThanTheProfileIsRefused(t *testing.T) {
 	for _, more := range []string{
 		`"@scheme"`, `"@target-uri"`, `"@query-param";name="limit"`, `"@status"`, `"@signature-params"`, `"@"`, `""`, `"x-absent"`,
 		`"content-type";sf`, `"content-type";bs`, `"content-type";tr`, `"content-type";key="a"`, `"content-digest";key="sha-512"`,
-		`"content-digest";key=""`, `"content-digest";key=sha-256`, `"content-type";req=?0`, `"@method";key="a"`, `"a b"`, `1`,
+		`"content-type";req`, `"Content-Type"`, `"content-digest";key=""`, `"content-digest";key=sha-256`, `"content-type";req=?0`, `"@method";key="a"`, `"a b"`, `1`,
 	} {
 		cases["("+requestParts+" "+more+")"+tail] = httpsig.ErrInvalid
 	}
@@ -136,13 +139,26 @@ func TestAmbiguousFieldsAreRefused(t *testing.T) {
 		"an empty content type": with(digested(t), "Content-Type", " "),
 		"a folded content type": with(digested(t), "Content-Type", "application/json;\r\n charset=utf-8"),
 		"an encoded body":       with(digested(t), "Content-Encoding", "gzip"),
-		"a digest of no use":    with(digested(t), "Content-Digest", "sha-512=:AAAA:"),
+		"a digest of no use":    with(digested(t), "Content-Digest", strings.Replace(digested(t).Header.Values("Content-Digest")[0], "256", "512", 1)),
 		"a digest as a text":    with(digested(t), "Content-Digest", `sha-256="X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE="`),
 		"no dictionary":         with(digested(t), "Content-Digest", "?"),
 	} {
 		_, err := newScene().verify(t, crafted(t, request, covered))
 		wantError(t, name, err, httpsig.ErrInvalid)
 	}
+}
+
+// Another algorithm may stand beside sha-256, which is the one that is read.
+func TestTheDigestIsFoundAmongOthers(t *testing.T) {
+	t.Parallel()
+	covered := "(" + requestParts + ")" + window + nonce + alpha + tag
+	request := digested(t)
+	request = with(request, "Content-Digest", "sha-512=:AAAA:, "+request.Header.Values("Content-Digest")[0])
+	_, err := newScene().verify(t, crafted(t, request, covered))
+	must(t, err)
+	request.Body = []byte("{}")
+	_, err = newScene().verify(t, crafted(t, request, covered))
+	wantError(t, "another body", err, httpsig.ErrInvalid)
 }
 
 // A line end in a value could make one component read as two.
@@ -154,10 +170,14 @@ func TestAValueCannotBecomeAComponent(t *testing.T) {
 		}
 	}
 	for name, change := range map[string]func(*httpsig.Request){
-		"method": func(r *httpsig.Request) { r.Method = "GET\n" }, "no method": func(r *httpsig.Request) { r.Method = "" },
-		"authority": func(r *httpsig.Request) { r.Authority = "bücher.example" }, "no authority": func(r *httpsig.Request) { r.Authority = "" },
-		"path": func(r *httpsig.Request) { r.Path = "/a\n" }, "path with query": func(r *httpsig.Request) { r.Path = "/a?b" },
-		"path of a whole url": func(r *httpsig.Request) { r.Path = "http://beta.example/a" }, "query": func(r *httpsig.Request) { r.RawQuery = "a\n" },
+		"method":              func(r *httpsig.Request) { r.Method = "GET\n" },
+		"no method":           func(r *httpsig.Request) { r.Method = "" },
+		"authority":           func(r *httpsig.Request) { r.Authority = "bücher.example" },
+		"no authority":        func(r *httpsig.Request) { r.Authority = "" },
+		"path":                func(r *httpsig.Request) { r.Path = "/a\n" },
+		"path with query":     func(r *httpsig.Request) { r.Path = "/a?b" },
+		"path of a whole url": func(r *httpsig.Request) { r.Path = "http://beta.example/a" },
+		"query":               func(r *httpsig.Request) { r.RawQuery = "a\n" },
 	} {
 		request := get()
 		change(&request)
@@ -201,7 +221,7 @@ func TestOneSignatureUnderOurTagCounts(t *testing.T) {
 		"no list":                      {[]string{`lockstep="x"` + tag}, []string{signature}, httpsig.ErrInvalid},
 		"no dictionary":                {[]string{"(" + input}, []string{signature}, httpsig.ErrInvalid},
 		"other white space":            {[]string{strings.Replace(input, ";", "; ", 1)}, []string{signature}, httpsig.ErrInvalid},
-		"too long":                     {[]string{input, "x=" + strings.Repeat("a", 8<<10)}, []string{signature}, httpsig.ErrInvalid},
+		"too long":                     {[]string{input, `x=("` + strings.Repeat("a", 8<<10) + `")`}, []string{signature}, httpsig.ErrInvalid},
 	} {
 		request := with(with(ours, "Signature-Input", c.inputs...), "Signature", c.signatures...)
 		_, err := newScene().verify(t, request)
@@ -233,9 +253,11 @@ func TestAnAnswerIsBoundToItsRequest(t *testing.T) {
 		strings.Replace(answerParts, `;req;key="lockstep"`, ";req", 1):                       httpsig.ErrInvalid,
 		strings.Replace(answerParts, `;req;key="lockstep"`, `;req;key="other"`, 1):           httpsig.ErrInvalid,
 		strings.Replace(answerParts, ` "signature";req;key="lockstep"`, ` "@method";req`, 1): httpsig.ErrInvalid,
-		answerParts + ` "@method"`:                      httpsig.ErrInvalid,
-		answerParts + ` "@status";req`:                  httpsig.ErrInvalid,
-		answerParts + ` "signature";key="lockstep";req`: httpsig.ErrInvalid, // twice, in another order
+		answerParts + ` "@method";req=?0`:                                                    httpsig.ErrInvalid,
+		answerParts + ` "@method";req=1`:                                                     httpsig.ErrInvalid,
+		answerParts + ` "@method"`:                                                           httpsig.ErrInvalid,
+		answerParts + ` "@status";req`:                                                       httpsig.ErrInvalid,
+		answerParts + ` "signature";key="lockstep";req`:                                      httpsig.ErrInvalid, // twice, in another order
 	}
 	for _, part := range strings.Fields(answerParts) {
 		cases[strings.TrimSpace(strings.Replace(strings.Replace(answerParts, part, "", 1), "  ", " ", 1))] = httpsig.ErrInvalid

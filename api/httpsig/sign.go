@@ -23,9 +23,10 @@ type Signer struct {
 }
 
 // SignRequest covers the method, authority, path and query; with a body its digest and Content-Type; on a POST the
-// Idempotency-Key. It sets Content-Digest, Signature-Input and Signature; a body needs its Content-Type and a POST its
-// Idempotency-Key before that. Whatever of this changes afterwards makes the request invalid, and so does sending it
-// twice: a request that is tried again is signed anew.
+// Idempotency-Key. It sets Content-Digest, Signature-Input and Signature. A body needs its Content-Type and a POST its
+// Idempotency-Key before that; what no verifier would accept is not signed but refused with ErrInvalid. Whatever of this
+// changes afterwards makes the request invalid, and so does sending it twice: a request that is tried again is signed
+// anew.
 func (s Signer) SignRequest(r Request) error {
 	next := s.Nonce
 	if next == nil {
@@ -39,7 +40,8 @@ func (s Signer) SignRequest(r Request) error {
 }
 
 // SignResponse signs the answer to a request that was verified, and for that request only: it covers the request's
-// signature, the status, the digest of the body and, with a body, the Content-Type, which has to be set before. What
+// signature, the status, the digest of the body and, with a body, the Content-Type, which has to be set before. It
+// reads the request's header again, so it is called while a server that reuses its buffers still keeps them. What
 // answers a request that was refused is not signed, and means nothing to the peer.
 func (s Signer) SignResponse(to Verified, r Response) error {
 	if to.label == "" {

@@ -3,6 +3,7 @@ package httpsig_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -200,6 +201,11 @@ func TestTheAuthorityIsSentAsItIsSigned(t *testing.T) {
 		if signed.Authority != want || request.Host != want || signed.Method != "GET" {
 			t.Errorf("%s: signed for %s, sent to %s", address, signed.Authority, request.Host)
 		}
+	}
+	behind := httptest.NewRequestWithContext(t.Context(), "GET", "/", nil)
+	behind.Host, behind.TLS = "Beta.Example:443", &tls.ConnectionState{}
+	if got := httpsig.FromHTTP(behind, nil).Authority; got != "beta.example" {
+		t.Errorf("a server with TLS reads %s", got)
 	}
 	bare := &http.Request{Method: "GET", Host: "beta.example", URL: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}}
 	signed, err := newScene().signer.SignHTTP(bare, nil)
