@@ -20,8 +20,6 @@ var imports = map[string][]string{
 	"lockstep/node/store":   {"lockstep/node/ledger", "lockstep/saga"},
 	"lockstep/node/posting": {"lockstep/node/ledger", "lockstep/node/store", "lockstep/locks", "lockstep/saga"},
 	"lockstep/api/httpsig":  nil,
-	"lockstep/node/store":   {"lockstep/node/ledger"},
-	"lockstep/node/posting": {"lockstep/node/ledger", "lockstep/node/store", "lockstep/locks"},
 	"lockstep/node/verify":  nil,
 	"lockstep/api/auth":     {"lockstep/node/ledger"},
 	"lockstep/api":          {"lockstep/api/auth", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/store"},

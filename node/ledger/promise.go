@@ -205,7 +205,7 @@ func (r Release) Apply(b *Book) (Result, error) {
 		return Result{Remittance: found}, nil
 	case r.stale(b):
 		return Result{}, errStale(r.ID)
-	case there && (found.State != Pending || found.Payer != r.Peer.System):
+	case there && (found.State != Pending || !r.same(found)):
 		return Result{}, Refuse(TransferConflict, "%s is %s here, and the peer says that it is aborted", r.ID, found.State)
 	case !there:
 		return Close{ID: r.ID, Payer: r.Peer.System, Payee: b.System}.Apply(b)

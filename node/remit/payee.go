@@ -1,0 +1,258 @@
+package remit
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"lockstep/cluster/peers"
+	"lockstep/node/ledger"
+	"lockstep/node/store"
+	"lockstep/saga"
+)
+
+// Prepare promises what a peer asks for, each transfer by itself: one that cannot be promised, or read, is no trouble for
+// the others. The results are in order.
+func (d *Desk) Prepare(ctx context.Context, from string, request peers.PrepareRequest) []peers.PrepareResult {
+	results := make([]peers.PrepareResult, len(request.Transfers))
+	taken, err := d.takenIDs(ctx, request.Transfers)
+	var all sync.WaitGroup
+	for i, transfer := range request.Transfers {
+		if err != nil {
+			results[i] = peers.PrepareResult{ID: transfer.ID, State: peers.Later, Code: string(ledger.CodeOf(err))}
+			continue
+		}
+		all.Go(func() {
+			results[i] = d.promise(ctx, from, request.Epoch, transfer, taken[ledger.TransferID(transfer.ID)])
+			d.metrics.prepares.WithLabelValues(results[i].State).Inc()
+		})
+	}
+	all.Wait()
+	return results
+}
+
+// takenIDs finds the ids that transfers have already: a peer may use none of ours.
+func (d *Desk) takenIDs(ctx context.Context, transfers []peers.Transfer) (taken map[ledger.TransferID]bool, err error) {
+	ids := make([]ledger.TransferID, len(transfers))
+	for i, transfer := range transfers {
+		ids[i] = ledger.TransferID(transfer.ID)
+	}
+	_, err = d.store.Read(ctx, store.Consistency{Source: true}, func(ctx context.Context, q *store.Queries) error {
+		taken, err = q.TransferIDs(ctx, ids)
+		return err
+	})
+	return taken, err
+}
+
+func (d *Desk) promise(ctx context.Context, from string, epoch int64, transfer peers.Transfer, taken bool) peers.PrepareResult {
+	result := peers.PrepareResult{ID: transfer.ID, State: peers.Refused}
+	promise, err := d.promiseOf(from, epoch, transfer.ID, transfer.Payer.Account, transfer.Payee.Account, transfer.Amount, transfer.Currency, transfer.Description)
+	if err != nil {
+		result.Code = string(ledger.CodeOf(err))
+		return result
+	}
+	askAfter := min(max(time.Duration(transfer.ExpiresInMS)*time.Millisecond, d.config.LookAfter), d.config.AskAfter)
+	final, err := d.submit(ctx, ledger.Prepare{Promise: promise, TransferExists: taken, OwnEpoch: d.store.Epoch(), AskAfter: askAfter})
+	if err != nil {
+		result.Code = string(ledger.CodeOf(err))
+		if ledger.CodeOf(err) != ledger.IdempotencyKeyReused {
+			result.State = peers.Later // nothing was decided
+		}
+		return result
+	}
+	switch r := final.Remittance; r.State {
+	case ledger.Pending, ledger.Posted:
+		result.State, result.Epoch = peers.Reserved, r.PayeeEpoch
+	case ledger.Refused:
+		result.Code = string(r.Failure)
+	default:
+		result.Code = string(ledger.TransferAborted)
+	}
+	return result
+}
+
+// errNever marks what no repeat can change.
+var errNever = errors.New("remit: never")
+
+// promiseOf reads what a peer says of a transfer; it refuses what cannot be one.
+func (d *Desk) promiseOf(from string, epoch int64, id, payer, payee, amount, currency, description string) (ledger.Promise, error) {
+	peer, known := d.Peer(from)
+	if !known {
+		return ledger.Promise{}, ledger.Refuse(ledger.PeerUnknown, "this system knows no peer named %s", from)
+	}
+	payerNumber, err := ledger.ParseNumber(payer)
+	if err != nil {
+		return ledger.Promise{}, err
+	}
+	payeeNumber, err := ledger.ParseNumber(payee)
+	if err != nil {
+		return ledger.Promise{}, err
+	}
+	money, err := ledger.ParseMoney(amount, currency)
+	if err != nil {
+		return ledger.Promise{}, err
+	}
+	const descriptionMax, idChars = 800, 36 // bytes of 200 characters
+	if len(id) != idChars || len(description) > descriptionMax || payerNumber.System() != from || payeeNumber.System() != d.store.System() {
+		return ledger.Promise{}, ledger.Refuse(ledger.InvalidRequest, "a transfer is from an account of the sender to an account of the receiver")
+	}
+	return ledger.Promise{ID: ledger.TransferID(id), Peer: peer, Epoch: epoch, From: payerNumber, To: payeeNumber, Amount: money, Description: description}, nil
+}
+
+// Inquire tells a peer how transfers between the two stand, and closes ids that nobody knows if it wants so.
+func (d *Desk) Inquire(ctx context.Context, from string, request peers.InquiryRequest) ([]peers.InquiryResult, error) {
+	ids := make([]ledger.TransferID, len(request.IDs))
+	for i, id := range request.IDs {
+		ids[i] = ledger.TransferID(id)
+	}
+	found, err := d.read(ctx, ids...)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]peers.InquiryResult, len(ids))
+	for i, id := range ids {
+		results[i] = peers.InquiryResult{ID: request.IDs[i], State: peers.Unknown}
+		r, there := found[id]
+		if !there && request.IfUnknown == peers.Close {
+			if r, err = d.close(ctx, id, from, request.Payer); err != nil {
+				return nil, err
+			}
+			there = true
+		}
+		if there && r.Payer == request.Payer && (r.Payer == from || r.Payee == from) {
+			if results[i], err = d.standing(r); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return results, nil
+}
+
+// close sees to it that nobody prepares or decides an id later.
+func (d *Desk) close(ctx context.Context, id ledger.TransferID, from, payer string) (ledger.Remittance, error) {
+	payee := from
+	if payer == from {
+		payee = d.store.System()
+	}
+	final, err := d.submit(ctx, ledger.Close{ID: id, Payer: payer, Payee: payee})
+	return final.Remittance, err
+}
+
+// standing is how a transfer stands; of a final one that we pay it carries our signed word.
+func (d *Desk) standing(r ledger.Remittance) (peers.InquiryResult, error) {
+	result := peers.InquiryResult{ID: string(r.ID), State: peers.Aborted}
+	switch r.State {
+	case ledger.Pending:
+		result.State = peers.Pending
+	case ledger.Posted:
+		result.State = peers.Committed
+	}
+	if r.Payer == d.store.System() && r.State == ledger.Posted {
+		var err error
+		result.Statement, err = d.directory.State(FactOf(ledger.PeerEvent{Peer: r.Payee, Type: ledger.EventCommitted, Remittance: r}))
+		return result, err
+	}
+	return result, nil
+}
+
+// FactOf is what an event states.
+func FactOf(event ledger.PeerEvent) peers.Fact {
+	fact := peers.Fact{
+		ID: string(event.ID), Type: event.Type, From: event.Payer, To: event.Payee, Epoch: event.PayerEpoch, PayeeEpoch: event.PayeeEpoch, At: event.FinishedAt,
+	}
+	if event.Type == ledger.EventCredited {
+		fact.From, fact.To, fact.Epoch = event.Payee, event.Payer, event.PayeeEpoch
+	}
+	if t := event.Transfer; t != nil {
+		fact.Payer, fact.Payee, fact.Amount, fact.Currency, fact.Description = string(t.From), string(t.To), t.Amount.Decimal(), string(t.Amount.Currency), t.Description
+	}
+	return fact
+}
+
+// Apply does what a peer's statement asks for, once, however often it is heard. Of its errors, Contradicts tells those that
+// no repeat will mend.
+func (d *Desk) Apply(ctx context.Context, fact peers.Fact, jws string) error {
+	var operation ledger.Operation
+	switch fact.Type {
+	case ledger.EventCredited:
+		operation = ledger.NoteCredit{ID: ledger.TransferID(fact.ID)}
+	case ledger.EventCommitted, ledger.EventAborted:
+		promise, err := d.promiseOf(fact.From, fact.Epoch, fact.ID, fact.Payer, fact.Payee, fact.Amount, fact.Currency, fact.Description)
+		if err != nil {
+			return errors.Join(errNever, err)
+		}
+		operation = ledger.Release{Promise: promise}
+		if fact.Type == ledger.EventCommitted {
+			operation = ledger.Credit{Promise: promise, PayeeEpoch: fact.PayeeEpoch, OwnEpoch: d.store.Epoch(), Statement: jws}
+		}
+	default:
+		return errors.Join(errNever, errors.New("a statement of an unknown kind: "+fact.Type))
+	}
+	_, err := d.submit(ctx, operation)
+	d.metrics.applied.WithLabelValues(fact.Type, string(ledger.CodeOf(err))).Inc()
+	return err
+}
+
+// Contradicts tells whether an error of Apply is a conflict, which an operator has to see, and not a passing trouble.
+func Contradicts(err error) bool {
+	code := ledger.CodeOf(err)
+	return errors.Is(err, errNever) || code == ledger.TransferConflict || code == ledger.PeerCapExceeded
+}
+
+// Stale tells whether an error of Apply says that the statement counts no more: the payer's system is asked instead.
+func Stale(err error) bool { return ledger.CodeOf(err) == ledger.StaleEpoch }
+
+// Awaiting is the saga of a promise in the payee's system: when it has grown old, the payer's system is asked what it has
+// decided. It never decides alone.
+func (d *Desk) Awaiting(ctx context.Context, s saga.Saga) saga.Outcome {
+	id := ledger.TransferID(s.ID)
+	found, err := d.read(ctx, id)
+	if err != nil {
+		return saga.Again(0, err)
+	}
+	r, there := found[id]
+	switch {
+	case !there:
+		return saga.ParkedFor("there is no remittance with this saga's id")
+	case r.Final():
+		return saga.Done()
+	}
+	d.metrics.inquiries.Inc()
+	results, err := d.asker.Inquire(ctx, r.Payer, r.Payer, peers.Close, s.ID)
+	if err != nil {
+		return saga.Again(0, err)
+	}
+	switch results[0].State {
+	case peers.Committed:
+		var fact peers.Fact
+		if fact, err = d.directory.Read(results[0].Statement); err == nil && fact.ID == s.ID {
+			err = d.Apply(ctx, fact, results[0].Statement)
+		}
+	case peers.Aborted:
+		err = d.release(ctx, r)
+	default:
+		err = errUndecided
+	}
+	switch {
+	case err == nil:
+		return saga.Settled()
+	case Contradicts(err):
+		return saga.ParkedFor(err.Error())
+	}
+	return saga.Again(0, err)
+}
+
+// release ends a promise on the payer's answer to our question, which its signature binds to it.
+func (d *Desk) release(ctx context.Context, r ledger.Remittance) error {
+	peer, known := d.Peer(r.Payer)
+	theirs, _ := d.directory.Peer(r.Payer)
+	if !known {
+		return peers.ErrUnknownPeer
+	}
+	t := r.Transfer
+	_, err := d.submit(ctx, ledger.Release{Promise: ledger.Promise{
+		ID: r.ID, Peer: peer, Epoch: max(theirs.Epoch, r.PayerEpoch), From: t.From, To: t.To, Amount: t.Amount, Description: t.Description,
+	}})
+	return err
+}
