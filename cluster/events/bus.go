@@ -31,7 +31,7 @@ type Bus struct {
 
 	life    context.Context // ends when Close begins
 	end     context.CancelFunc
-	hands   context.Context // ends when handlers had their time to end
+	hands   context.Context // ends when handlers had their time to end; until then they may use the Bus
 	drop    context.CancelFunc
 	working sync.WaitGroup
 	closed  chan struct{} // closed when the connection has ended
@@ -105,7 +105,7 @@ func (b *Bus) options() []nats.Option {
 func (b *Bus) connected() {
 	b.disconnected(nil) // what was asked on an earlier connection is not answered on this one
 	b.mu.Lock()
-	b.online, b.offline = context.WithCancel(b.life)
+	b.online, b.offline = context.WithCancel(b.hands)
 	b.mu.Unlock()
 	b.log.Info("event broker connected", "system", b.config.System)
 	b.lookAfter()
@@ -125,11 +125,21 @@ func (b *Bus) disconnected(err error) {
 	}
 }
 
-// session returns a context that ends with the present connection, or nil when there is none.
-func (b *Bus) session() context.Context {
+// bound is ctx for one question to the broker: it ends after max, and with the present connection, for what was asked of one
+// that has ended is never answered.
+func (b *Bus) bound(ctx context.Context, max time.Duration) (context.Context, context.CancelFunc, error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.online
+	online := b.online
+	b.mu.Unlock()
+	switch {
+	case b.hands.Err() != nil:
+		return nil, nil, ErrClosed
+	case online == nil:
+		return nil, nil, fmt.Errorf("%w: not connected", ErrUnavailable)
+	}
+	ctx, cancel := context.WithTimeout(ctx, max)
+	stop := context.AfterFunc(online, cancel)
+	return ctx, func() { stop(); cancel() }, nil
 }
 
 // Close stops fetching, lets handlers end, for 5 s at most, before it ends their contexts, and disconnects. What they did

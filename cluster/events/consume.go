@@ -78,12 +78,11 @@ type worker struct {
 
 func (w *worker) run() {
 	for w.bus.life.Err() == nil {
-		session := w.bus.session()
-		if session == nil || !w.ready() {
+		if !w.bus.Connected() || !w.ready() {
 			sleep(w.bus.life, readyPause)
 			continue
 		}
-		message, err := w.next(session)
+		message, err := w.next()
 		if err != nil {
 			w.consumer = nil
 			w.bus.lookAfter()
@@ -97,10 +96,12 @@ func (w *worker) run() {
 }
 
 // next returns nothing when nothing came for a while, or the connection ended.
-func (w *worker) next(session context.Context) (jetstream.Msg, error) {
-	ctx, cancel := context.WithTimeout(session, pullMax)
+func (w *worker) next() (jetstream.Msg, error) {
+	ctx, cancel, err := w.bus.bound(w.bus.life, pullMax)
+	if err != nil {
+		return nil, err
+	}
 	defer cancel()
-	var err error
 	if w.consumer == nil {
 		if w.consumer, err = w.bus.js.Consumer(ctx, inbound(w.bus.config.System), consumerName); err != nil {
 			return nil, err
@@ -164,21 +165,27 @@ func vary(d time.Duration) time.Duration {
 
 // acknowledge waits for the broker's own word that it has heard. Without it the message comes again, which is harmless.
 func (b *Bus) acknowledge(message jetstream.Msg, d Delivery) {
-	err := b.fault(FaultBeforeAck)
-	if err == nil {
-		ctx, cancel := context.WithTimeout(b.hands, ackMax)
-		defer cancel()
-		err = message.DoubleAck(ctx)
-	}
-	if err == nil {
-		err = b.fault(FaultAfterAck)
-	}
-	if err != nil {
+	if err := b.tryAcknowledge(message); err != nil {
 		b.counters.unacked.Add(1)
 		b.log.Warn("event handled but not acknowledged: it comes again", "subject", d.Subject, "id", d.ID, "error", err)
 		return
 	}
 	b.counters.done.Add(1)
+}
+
+func (b *Bus) tryAcknowledge(message jetstream.Msg) error {
+	if err := b.fault(FaultBeforeAck); err != nil {
+		return err
+	}
+	ctx, cancel, err := b.bound(b.hands, ackMax)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	if err := message.DoubleAck(ctx); err != nil {
+		return fmt.Errorf("acknowledge: %w", err)
+	}
+	return b.fault(FaultAfterAck)
 }
 
 // giveBack may be lost, and then AckWait brings the message back.

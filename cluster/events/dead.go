@@ -28,6 +28,7 @@ const (
 const (
 	reasonMax  = 1024 // bytes
 	lettersMax = 1000 // of one listing
+	askMax     = 10 * time.Second
 )
 
 // DeadLetter is a message, or one event of a batch, that could not be handled.
@@ -62,9 +63,7 @@ func (b *Bus) Park(ctx context.Context, d Delivery, event Event, reason string) 
 
 // bury keeps a message that is given up, and only then tells the broker not to deliver it any more.
 func (b *Bus) bury(message jetstream.Msg, d Delivery, reason string) {
-	ctx, cancel := context.WithTimeout(b.hands, ackMax)
-	defer cancel()
-	if err := b.mail(ctx, d, letterID(d, "", ""), "", reason); err != nil {
+	if err := b.mail(b.hands, d, letterID(d, "", ""), "", reason); err != nil {
 		b.log.Warn("dead event not kept yet: it comes again", "subject", d.Subject, "id", d.ID, "error", err)
 		b.giveBack(message, b.config.delay(d.Delivered))
 		return
@@ -108,6 +107,11 @@ func letterID(d Delivery, source, event string) string {
 
 // DeadLetters lists the oldest dead letters, at most limit and at most 1000. Letters that are moved meanwhile may be missed.
 func (b *Bus) DeadLetters(ctx context.Context, limit int) ([]DeadLetter, error) {
+	ctx, cancel, err := b.bound(ctx, askMax)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
 	stream, err := b.graves(ctx)
 	if err != nil {
 		return nil, err
@@ -131,6 +135,11 @@ func (b *Bus) DeadLetters(ctx context.Context, limit int) ([]DeadLetter, error) 
 // Replay sends a dead letter to the system's handler again, as if it had just come, and removes it. Should the handler give
 // it up again, it is a dead letter under the same id. ErrNoLetter tells that it is gone already.
 func (b *Bus) Replay(ctx context.Context, id string) error {
+	ctx, cancel, err := b.bound(ctx, askMax)
+	if err != nil {
+		return err
+	}
+	defer cancel()
 	stream, found, err := b.find(ctx, id)
 	if err != nil {
 		return err
@@ -149,6 +158,11 @@ func (b *Bus) Replay(ctx context.Context, id string) error {
 
 // Settle removes a dead letter whose matter is settled otherwise. ErrNoLetter tells that it is gone already.
 func (b *Bus) Settle(ctx context.Context, id string) error {
+	ctx, cancel, err := b.bound(ctx, askMax)
+	if err != nil {
+		return err
+	}
+	defer cancel()
 	stream, found, err := b.find(ctx, id)
 	if err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 
 // Publish returns nil when the broker has the message on disk, in the stream of its receiver. Else it is ErrRefused, for a
 // message that cannot be published at all, or ErrUnavailable, after which the message may be there or not. It waits for
-// PublishWait at most.
+// PublishWait at most, and for nothing without a connection.
 func (b *Bus) Publish(ctx context.Context, m Message) error {
 	stream, err := b.destination(m)
 	if err != nil {
@@ -56,19 +56,16 @@ func (b *Bus) destination(m Message) (string, error) {
 // send waits until the broker has the message. The name of the stream guards against another one that listens on the
 // subject: its acknowledgement would mean nothing.
 func (b *Bus) send(ctx context.Context, m *nats.Msg, stream, id string) error {
-	if b.life.Err() != nil {
-		return ErrClosed
+	ctx, cancel, err := b.bound(ctx, b.config.PublishWait)
+	if err != nil {
+		return err
 	}
-	if !b.conn.IsConnected() {
-		return fmt.Errorf("%w: not connected", ErrUnavailable)
-	}
-	ctx, cancel := context.WithTimeout(ctx, b.config.PublishWait)
 	defer cancel()
 	options := []jetstream.PublishOpt{jetstream.WithExpectStream(stream), jetstream.WithRetryAttempts(0)}
 	if id != "" {
 		options = append(options, jetstream.WithMsgID(id))
 	}
-	_, err := b.js.PublishMsg(ctx, m, options...)
+	_, err = b.js.PublishMsg(ctx, m, options...)
 	switch {
 	case err == nil:
 		return nil

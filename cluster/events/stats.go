@@ -52,9 +52,11 @@ type Backlog struct {
 
 // Backlog asks the broker: for metrics every few seconds, not for every request.
 func (b *Bus) Backlog(ctx context.Context) (Backlog, error) {
-	if !b.Connected() {
-		return Backlog{}, fmt.Errorf("%w: not connected", ErrUnavailable)
+	ctx, cancel, err := b.bound(ctx, askMax)
+	if err != nil {
+		return Backlog{}, err
 	}
+	defer cancel()
 	consumer, err := b.js.Consumer(ctx, inbound(b.config.System), consumerName)
 	if err != nil {
 		return Backlog{}, fmt.Errorf("%w: ask for the backlog: %w", ErrUnavailable, err)

@@ -84,7 +84,10 @@ func (b *Bus) keepLayout() {
 
 // makeLayout may run on all nodes at once: each asks for the same.
 func (b *Bus) makeLayout() error {
-	ctx, cancel := context.WithTimeout(b.life, layoutMax)
+	ctx, cancel, err := b.bound(b.life, layoutMax)
+	if err != nil {
+		return err
+	}
 	defer cancel()
 	for _, config := range b.config.streams() {
 		if _, err := b.js.CreateOrUpdateStream(ctx, config); err != nil {
