@@ -13,20 +13,22 @@ import (
 // imports says which of our packages each package may import; a package that is not listed fails the test, so that a new
 // one has to find its place first.
 var imports = map[string][]string{
-	"lockstep/node/ledger":  nil,
-	"lockstep/locks":        nil,
-	"lockstep/api/client":   nil,
-	"lockstep/node/store":   {"lockstep/node/ledger"},
-	"lockstep/node/posting": {"lockstep/node/ledger", "lockstep/node/store", "lockstep/locks"},
-	"lockstep/node/verify":  nil,
-	"lockstep/api/auth":     {"lockstep/node/ledger"},
-	"lockstep/api":          {"lockstep/api/auth", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/store"},
+	"lockstep/node/ledger":    nil,
+	"lockstep/locks":          nil,
+	"lockstep/api/client":     nil,
+	"lockstep/cluster/events": nil,
+	"lockstep/node/store":     {"lockstep/node/ledger"},
+	"lockstep/node/posting":   {"lockstep/node/ledger", "lockstep/node/store", "lockstep/locks"},
+	"lockstep/node/verify":    nil,
+	"lockstep/api/auth":       {"lockstep/node/ledger"},
+	"lockstep/api":            {"lockstep/api/auth", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/store"},
 	"lockstep/node": {
 		"lockstep/api", "lockstep/api/auth", "lockstep/locks", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/store",
 	},
 }
 
-// free are the rooms beyond one node, which run processes and hold no money: they may use what they like.
+// free are the rooms beyond one node, which run processes and hold no money: they may use what they like, but for the
+// packages in them that are listed above.
 var free = []string{"lockstep", "lockstep/cluster/", "lockstep/deploy", "lockstep/deploy/", "lockstep/node/store/storetest"}
 
 // Data goes one way, edge -> engine -> store, and the domain imports nothing of ours.
@@ -34,7 +36,7 @@ func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {
 	checked := 0
 	for _, pkg := range packages(t) {
 		allowed, listed := imports[pkg.ImportPath]
-		if isFree(pkg.ImportPath) {
+		if !listed && isFree(pkg.ImportPath) {
 			continue
 		}
 		if !listed {
