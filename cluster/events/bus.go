@@ -125,9 +125,9 @@ func (b *Bus) disconnected(err error) {
 	}
 }
 
-// bound is ctx for one question to the broker: it ends after max, and with the present connection, for what was asked of one
+// bound is ctx for one question to the broker: it ends after limit, and with the present connection, for what was asked of one
 // that has ended is never answered.
-func (b *Bus) bound(ctx context.Context, max time.Duration) (context.Context, context.CancelFunc, error) {
+func (b *Bus) bound(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc, error) {
 	b.mu.Lock()
 	online := b.online
 	b.mu.Unlock()
@@ -137,7 +137,7 @@ func (b *Bus) bound(ctx context.Context, max time.Duration) (context.Context, co
 	case online == nil:
 		return nil, nil, fmt.Errorf("%w: not connected", ErrUnavailable)
 	}
-	ctx, cancel := context.WithTimeout(ctx, max)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	stop := context.AfterFunc(online, cancel)
 	return ctx, func() { stop(); cancel() }, nil
 }

@@ -204,7 +204,7 @@ func (b *Bus) delivery(message jetstream.Msg) (Delivery, error) {
 	header := message.Headers()
 	d := Delivery{
 		Subject: message.Subject(), ID: header.Get(nats.MsgIdHdr), Data: message.Data(), Headers: passed(header),
-		Delivered: int(about.NumDelivered), //nolint:gosec // a count of deliveries
+		Delivered: int(about.NumDelivered),
 		Sequence:  about.Sequence.Stream, At: about.Timestamp,
 	}
 	if token(d.Subject, 1) == "replay" && token(d.Subject, 2) == b.config.System {

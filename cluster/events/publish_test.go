@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"lockstep/cluster/events"
 )
 
@@ -39,6 +41,20 @@ func TestWhatCannotBePublishedIsRefused(t *testing.T) {
 func TestAReceiverWithoutAStreamIsUnavailable(t *testing.T) {
 	t.Parallel()
 	alpha := open(t, serve(t, brokerConfig(t)).URL(), "alpha")
+	awaitLayout(t, alpha)
+	if err := alpha.Publish(t.Context(), events.Message{Subject: committed, ID: "x"}); !errors.Is(err, events.ErrUnavailable) {
+		t.Errorf("Publish says %v", err)
+	}
+}
+
+// Its acknowledgement would only say that somebody else has the message.
+func TestAnotherStreamOnTheSubjectDoesNotCount(t *testing.T) {
+	t.Parallel()
+	url := serve(t, brokerConfig(t)).URL()
+	if _, err := raw(t, url, "beta").CreateStream(t.Context(), jetstream.StreamConfig{Name: "OTHER", Subjects: []string{committed}}); err != nil {
+		t.Fatal(err)
+	}
+	alpha := open(t, url, "alpha")
 	awaitLayout(t, alpha)
 	if err := alpha.Publish(t.Context(), events.Message{Subject: committed, ID: "x"}); !errors.Is(err, events.ErrUnavailable) {
 		t.Errorf("Publish says %v", err)

@@ -67,7 +67,7 @@ func (b *Bus) Backlog(ctx context.Context) (Backlog, error) {
 	}
 	info := consumer.CachedInfo()
 	return Backlog{
-		Pending: info.NumPending, InHand: uint64(max(info.NumAckPending, 0)), //nolint:gosec // not negative
+		Pending: info.NumPending, InHand: uint64(max(info.NumAckPending, 0)),
 		DeadLetters: stream.CachedInfo().State.Msgs,
 	}, nil
 }
