@@ -13,20 +13,29 @@ import (
 // imports says which of our packages each package may import; a package that is not listed fails the test, so that a new
 // one has to find its place first.
 var imports = map[string][]string{
-	"lockstep/node/ledger":  nil,
-	"lockstep/locks":        nil,
-	"lockstep/saga":         nil,
-	"lockstep/api/client":   nil,
-	"lockstep/node/store":   {"lockstep/node/ledger", "lockstep/saga"},
-	"lockstep/node/posting": {"lockstep/node/ledger", "lockstep/node/store", "lockstep/locks", "lockstep/saga"},
-	"lockstep/api/httpsig":  nil,
-	"lockstep/node/verify":  nil,
-	"lockstep/api/auth":     {"lockstep/node/ledger"},
-	"lockstep/api":          {"lockstep/api/auth", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/store"},
-	"lockstep/node": {
-		"lockstep/api", "lockstep/api/auth", "lockstep/locks", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/store",
-	},
+	"lockstep/node/ledger":       nil,
+	"lockstep/locks":             nil,
+	"lockstep/saga":              nil,
+	"lockstep/api/client":        nil,
+	"lockstep/api/httpsig":       nil,
+	"lockstep/cluster/events":    nil,
 	"lockstep/cluster/statement": nil,
+	"lockstep/cluster/peers":     {"lockstep/api/httpsig", "lockstep/cluster/statement"},
+	"lockstep/node/store":        {"lockstep/node/ledger", "lockstep/saga"},
+	"lockstep/node/posting":      {"lockstep/node/ledger", "lockstep/node/store", "lockstep/locks", "lockstep/saga"},
+	"lockstep/node/remit": {
+		"lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/store", "lockstep/saga",
+	},
+	"lockstep/node/verify": nil,
+	"lockstep/api/auth":    {"lockstep/node/ledger"},
+	"lockstep/api": {
+		"lockstep/api/auth", "lockstep/api/httpsig", "lockstep/cluster/peers", "lockstep/node/ledger", "lockstep/node/posting",
+		"lockstep/node/remit", "lockstep/node/store",
+	},
+	"lockstep/node": {
+		"lockstep/api", "lockstep/api/auth", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/locks", "lockstep/node/ledger",
+		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/saga",
+	},
 }
 
 // free are the rooms beyond one node, which run processes and hold no money: they may use what they like, but for the

@@ -12,6 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"lockstep/cluster/bench"
+	"lockstep/cluster/broker"
 	"lockstep/cluster/local"
 	"lockstep/cluster/local/demo"
 	"lockstep/node"
@@ -31,6 +32,7 @@ type commands struct {
 	Clients node.ClientsCommand `cmd:"" help:"Manage the programs that may use a system."`
 	Verify  verify.Command      `cmd:"" help:"Recompute every invariant of the books from the journal."`
 	Bench   bench.Command       `cmd:"" help:"Measure the engine against SQL by hand, in one run."`
+	Broker  broker.Command      `cmd:"" hidden:"" help:"Run the NATS server that carries events between systems."`
 	Version versionCommand      `cmd:"" help:"Print the version."`
 }
 

@@ -38,6 +38,8 @@ type Cluster struct {
 	systems []*system
 	control *control
 
+	natsMember *member // nil without one
+
 	lock    *os.File   // held as long as we run in the directory
 	free    *freePorts // nil with fixed ports
 	cancel  context.CancelFunc
@@ -158,11 +160,19 @@ func (c *Cluster) choosePorts() error {
 }
 
 func (c *Cluster) start(ctx, supervision context.Context) error {
+	if c.options.Binary != "" {
+		c.natsMember = c.nats()
+	}
 	for i := range c.options.Systems {
 		c.systems = append(c.systems, newSystem(c, i))
 	}
 	if err := c.checkPorts(ctx); err != nil {
 		return err
+	}
+	if c.natsMember != nil {
+		if err := c.natsMember.start(ctx, c.options.StartWait); err != nil {
+			return err
+		}
 	}
 	group, starting := errgroup.WithContext(ctx)
 	for _, s := range c.systems {
@@ -202,6 +212,9 @@ func (c *Cluster) checkPorts(ctx context.Context) error {
 // members lists all processes in the order in which they start.
 func (c *Cluster) members() []*member {
 	var all []*member
+	if c.natsMember != nil {
+		all = append(all, c.natsMember)
+	}
 	for _, s := range c.systems {
 		all = append(all, s.members()...)
 	}
@@ -209,7 +222,7 @@ func (c *Cluster) members() []*member {
 }
 
 // Close stops every process in reverse order: balancers, nodes, which drain,
-// Redis, replicas, sources. It may be called twice.
+// Redis, replicas, sources, and NATS at last. It may be called twice.
 func (c *Cluster) Close() {
 	c.closing.Do(func() {
 		c.cancel()
@@ -218,6 +231,9 @@ func (c *Cluster) Close() {
 			stopping.Go(s.stop)
 		}
 		stopping.Wait()
+		if c.natsMember != nil {
+			c.natsMember.end()
+		}
 		if c.control != nil {
 			c.control.close()
 		}

@@ -54,6 +54,7 @@ func TestASecondStartKeepsDataAndSecrets(t *testing.T) {
 	o.Nodes, o.Replicas = 1, 1
 	first := start(t, o)
 	before := first.Credentials().Systems[0]
+	passwordBefore := natsPassword(t, o)
 	mustExec(t, first.DSNs("alpha").Migrate+"lockstep",
 		"CREATE TABLE kept (id INT PRIMARY KEY) ENGINE=InnoDB", "INSERT INTO kept VALUES (42)")
 	first.Close()
@@ -62,6 +63,9 @@ func TestASecondStartKeepsDataAndSecrets(t *testing.T) {
 	after := second.Credentials().Systems[0]
 	if after.Operator != before.Operator || after.Client != before.Client {
 		t.Error("the clients' secrets have changed")
+	}
+	if again := natsPassword(t, o); again == "" || again != passwordBefore {
+		t.Error("the password at NATS has changed")
 	}
 	if value, err := query(t, second.DSNs("alpha").Source+"lockstep", "SELECT id FROM kept"); value != "42" {
 		t.Errorf("the row is %q, %v", value, err)
@@ -277,7 +281,7 @@ func freeBase(t *testing.T) int {
 	for range 100 {
 		base := 8200 + 10*rand.IntN(160)
 		free := true
-		for _, first := range []int{base, base + 10_000, base + 20_000} {
+		for _, first := range []int{base, base + 5_000, base + 10_000, base + 20_000} {
 			for port := first; port < first+10; port++ {
 				free = free && !listening(fmt.Sprintf("127.0.0.1:%d", port))
 			}

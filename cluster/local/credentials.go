@@ -47,7 +47,9 @@ type UserCredentials struct {
 
 // Credentials returns what credentials.json says.
 func (c *Cluster) Credentials() Credentials {
-	all := Credentials{ControlURL: "http://" + address(c.layout.control), ControlToken: c.control.token}
+	all := Credentials{
+		NATSURL: c.natsURL(), ControlURL: "http://" + address(c.layout.control), ControlToken: c.control.token,
+	}
 	for _, s := range c.systems {
 		all.Systems = append(all.Systems, s.credentials())
 	}

@@ -37,7 +37,7 @@ func (c *CtlCommand) do(ctx context.Context, out io.Writer, verb, process string
 }
 
 type processArg struct {
-	Process string `arg:"" help:"Its name, such as alpha-node-1, alpha-mysql-source, alpha-mysql-replica-1, alpha-redis-2 or alpha-lb; 'ctl ps' lists all."`
+	Process string `arg:"" help:"Its name, such as alpha-node-1, alpha-mysql-source, alpha-mysql-replica-1, alpha-redis-2, alpha-lb or nats-1; 'ctl ps' lists all."`
 }
 
 type psCommand struct{}

@@ -9,7 +9,7 @@
 // (package process tells by pid file and start time), finds or makes the secrets,
 // and fixes the ports. Each process is a member, which knows its program, how to
 // prepare its first start, and how to tell that it is ready. The systems start at
-// the same time, each in tiers:
+// the same time, after the NATS server that all of them share, each in tiers:
 //
 //	MariaDB source and replicas, Redis     all at once
 //	replication                            when source and replicas answer
@@ -29,6 +29,7 @@
 //	supervisor.pid      that supervisor
 //	run/NAME.pid        each process
 //	logs/NAME.log       what each process says; supervisor.log with --detach
+//	nats-1/...          configuration and streams of NATS
 //	SYSTEM/...          configurations and data
 //
 // # What it does not do

@@ -69,6 +69,9 @@ func (s *system) writeNodeConfig(path string, number int) error {
 		"redis":  s.redisAddrs(),
 		"secret": s.secrets.Seal,
 	}
+	if nodesKnowNATS {
+		config["nats"] = s.natsConfig()
+	}
 	maps.Copy(config, s.cluster.options.NodeConfig)
 	text, err := yaml.Marshal(config)
 	if err != nil {

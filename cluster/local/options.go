@@ -28,11 +28,11 @@ type Options struct {
 	Replicas int      // of MariaDB, per system; may be 0
 	PortBase int      // 0 picks free ports, which differ at each start
 
-	Binary     string         // the lockstep program that nodes run
+	Binary     string         // the lockstep program that nodes and NATS run
 	NodeConfig map[string]any // keys added to each node's configuration file, such as faults
 	NodeEnv    []string       // environment added to each node's own, as NAME=value
 
-	ServersOnly bool   // MariaDB and Redis, without nodes and balancer
+	ServersOnly bool   // MariaDB and Redis, without nodes and balancer, and NATS only if Binary is set
 	Schemas     string // the pattern of schemas that accounts may use; default `lockstep`
 
 	BufferPoolMB int           // of each MariaDB

@@ -24,7 +24,7 @@ import (
 //	S+20001 ... 20006  MariaDB replicas
 //	S+20007 ... 20009  Redis
 //
-// and B+10000 is the cluster's control address.
+// B+5000 is NATS, and B+10000 the cluster's control address.
 type ports struct {
 	balancer int
 	nodes    []int
@@ -36,6 +36,7 @@ type ports struct {
 
 const (
 	portsPerSystem  = 10
+	natsOffset      = 5_000
 	adminOffset     = 10_000
 	serverOffset    = 20_000
 	redisOffset     = serverOffset + 7
@@ -46,11 +47,12 @@ const (
 // layout is every port of a cluster.
 type layout struct {
 	control int
+	nats    int
 	systems []ports
 }
 
 func fixedLayout(o Options) layout {
-	l := layout{control: o.PortBase + adminOffset}
+	l := layout{control: o.PortBase + adminOffset, nats: o.PortBase + natsOffset}
 	for i := range o.Systems {
 		base := o.PortBase + portsPerSystem*i
 		p := ports{balancer: base, source: base + serverOffset}
@@ -71,7 +73,7 @@ func fixedLayout(o Options) layout {
 // freeLayout gives each process the next of the free ports.
 func freeLayout(o Options, next func() (int, error)) (layout, error) {
 	l := fixedLayout(o) // for its shape
-	slots := []*int{&l.control}
+	slots := []*int{&l.control, &l.nats}
 	for i := range l.systems {
 		p := &l.systems[i]
 		slots = append(slots, &p.balancer, &p.source)

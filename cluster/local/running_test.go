@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"lockstep/cluster/events"
 	"lockstep/cluster/local"
 )
 
@@ -35,6 +36,7 @@ func TestARunningCluster(t *testing.T) {
 		{"keeps down what was killed down, until start", keptDown},
 		{"is silent where a process was stopped, until cont", silent},
 		{"forgets locks by flush", flush},
+		{"carries events over a kill and a freeze of NATS", carriesEvents},
 		{"is controlled by ctl from outside", controlled},
 		{"ends when a process is frozen", endsFrozen},
 	} {
@@ -53,10 +55,14 @@ func credentials(t *testing.T, cluster *local.Cluster, o local.Options) {
 		t.Fatal(err)
 	}
 	var content struct {
+		NATSURL string                       `json:"nats_url"`
 		Systems []map[string]json.RawMessage `json:"systems"`
 	}
 	if err := json.Unmarshal(text, &content); err != nil {
 		t.Fatal(err)
+	}
+	if !strings.HasPrefix(content.NATSURL, "nats://127.0.0.1:") {
+		t.Errorf("nats_url is %q", content.NATSURL)
 	}
 	for _, key := range []string{
 		"id", "base_url", "nodes", "operator", "client", "admin_urls", "users",
@@ -71,7 +77,7 @@ func credentials(t *testing.T, cluster *local.Cluster, o local.Options) {
 		t.Errorf("read back %+v, %v", read, err)
 	}
 	secrets, _ := filepath.Glob(filepath.Join(o.Dir, "alpha", "*.yaml"))
-	secrets = append(secrets, filepath.Join(o.Dir, "secrets.json"), filepath.Join(o.Dir, "alpha", "operator.secret"))
+	secrets = append(secrets, filepath.Join(o.Dir, "nats-1", "broker.yaml"), filepath.Join(o.Dir, "secrets.json"), filepath.Join(o.Dir, "alpha", "operator.secret"))
 	for _, path := range secrets {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s is readable for others: %v %v", path, info.Mode(), err)
@@ -154,6 +160,47 @@ func flush(t *testing.T, cluster *local.Cluster, _ local.Options) {
 	if err := cluster.Flush(t.Context(), "alpha-mysql-source"); err == nil {
 		t.Error("MariaDB was flushed")
 	}
+}
+
+func carriesEvents(t *testing.T, cluster *local.Cluster, o local.Options) {
+	config := events.Default()
+	config.URL, config.User, config.Password, config.System = cluster.Credentials().NATSURL, "alpha", natsPassword(t, o), "alpha"
+	bus, err := events.Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bus.Close()
+	published := 0
+	publish := func() {
+		t.Helper()
+		published++
+		m := events.Message{Subject: events.Transfer("alpha", "alpha", "committed"), ID: fmt.Sprint(published)}
+		await(t, 20*time.Second, "a message is published", func() bool { return bus.Publish(t.Context(), m) == nil })
+	}
+	publish()
+	if err := cluster.Kill("nats-1", true); err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.StartProcess(t.Context(), "nats-1"); err != nil {
+		t.Fatal(err)
+	}
+	publish()
+	if err := cluster.Stop("nats-1"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := bus.Publish(ctx, events.Message{Subject: events.Own("alpha", "x"), ID: "x"}); !errors.Is(err, events.ErrUnavailable) {
+		t.Errorf("while NATS is frozen Publish says %v", err)
+	}
+	if err := cluster.Continue("nats-1"); err != nil {
+		t.Fatal(err)
+	}
+	publish()
+	await(t, 10*time.Second, "all of them are kept", func() bool {
+		backlog, err := bus.Backlog(t.Context())
+		return err == nil && backlog.Pending == 3
+	})
 }
 
 func controlled(t *testing.T, cluster *local.Cluster, o local.Options) {

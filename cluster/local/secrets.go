@@ -25,12 +25,13 @@ type systemSecrets struct {
 	Seal     string `json:"seal"` // seals the system's signing keys
 	Operator string `json:"operator"`
 	Client   string `json:"client"`
+	NATS     string `json:"nats"`
 }
 
 func newSystemSecrets() systemSecrets {
 	return systemSecrets{
 		Root: newSecret(), Node: newSecret(), Read: newSecret(), Migrate: newSecret(), Replica: newSecret(),
-		Seal: newSecret(), Operator: newSecret(), Client: newSecret(),
+		Seal: newSecret(), Operator: newSecret(), Client: newSecret(), NATS: newSecret(),
 	}
 }
 
@@ -56,9 +57,14 @@ func loadSecrets(dir string, systems []string) (secrets, error) {
 		known.Systems = map[string]systemSecrets{}
 	}
 	for _, id := range systems {
-		if _, ok := known.Systems[id]; !ok {
-			known.Systems[id] = newSystemSecrets()
+		system, ok := known.Systems[id]
+		if !ok {
+			system = newSystemSecrets()
 		}
+		if system.NATS == "" { // made before there was NATS
+			system.NATS = newSecret()
+		}
+		known.Systems[id] = system
 	}
 	return known, writePrivate(path, known)
 }

@@ -2,6 +2,7 @@ package local_test
 
 import (
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -125,6 +126,21 @@ func address(t *testing.T, dsn string) string {
 		t.Fatal(err)
 	}
 	return config.Addr
+}
+
+// natsPassword is that of alpha.
+func natsPassword(t *testing.T, o local.Options) string {
+	t.Helper()
+	var secrets struct {
+		Systems map[string]struct {
+			NATS string `json:"nats"`
+		} `json:"systems"`
+	}
+	text, err := os.ReadFile(filepath.Join(o.Dir, "secrets.json"))
+	if err != nil || json.Unmarshal(text, &secrets) != nil {
+		t.Fatalf("read the secrets: %v", err)
+	}
+	return secrets.Systems["alpha"].NATS
 }
 
 func mustExec(t *testing.T, dsn string, statements ...string) {

@@ -93,17 +93,19 @@ func (s *system) databaseMember(db *mariadb, name, kind string) *member {
 	return m
 }
 
-// member fills in what all processes have alike.
 func (s *system) member(name, kind string, ports ...int) *member {
-	full := s.id + "-" + name
+	return s.cluster.member(s.id+"-"+name, kind, s.dir, ports...)
+}
+
+// member fills in what all processes have alike.
+func (c *Cluster) member(name, kind, dir string, ports ...int) *member {
 	return &member{
-		name: full, kind: kind, address: address(ports[0]), ports: ports,
+		name: name, kind: kind, address: address(ports[0]), ports: ports,
 		spec: process.Spec{
-			Name: full, Dir: s.dir,
-			Log: s.cluster.path("logs", full+".log"), PIDFile: s.cluster.path("run", full+".pid"),
+			Name: name, Dir: dir, Log: c.path("logs", name+".log"), PIDFile: c.path("run", name+".pid"),
 		},
 		stop: syscall.SIGTERM, grace: 10 * time.Second,
-		report: s.cluster.event, wake: make(chan struct{}),
+		report: c.event, wake: make(chan struct{}),
 	}
 }
 

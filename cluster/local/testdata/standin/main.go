@@ -1,5 +1,5 @@
 // Standin takes the place of the lockstep program in tests of the supervisor: a
-// node that answers with its own name, and set-up commands that succeed.
+// node that answers with its own name, the broker, and set-up commands that succeed.
 package main
 
 import (
@@ -13,9 +13,15 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"lockstep/cluster/broker"
 )
 
 func main() {
+	if len(os.Args) == 4 && os.Args[1] == "broker" {
+		runBroker(os.Args[3])
+		return
+	}
 	if len(os.Args) < 2 || os.Args[1] != "node" {
 		fmt.Println("set up:", os.Args[1:])
 		return
@@ -37,6 +43,15 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	serve(ctx, listen, drain)
+}
+
+func runBroker(config string) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := (&broker.Command{Config: config}).Run(ctx); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
 }
 
 func serve(ctx context.Context, listen string, drain time.Duration) {
