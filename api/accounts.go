@@ -2,9 +2,11 @@ package api
 
 import (
 	"context"
+	"errors"
 	"regexp"
 	"strings"
 
+	"lockstep/cluster/peers"
 	"lockstep/node/ledger"
 	"lockstep/node/posting"
 	"lockstep/node/store"
@@ -248,17 +250,46 @@ func (x *exchange) getPayee() error {
 		return err
 	}
 	if system := number.System(); system != x.server.deps.System {
-		return ledger.Refuse(ledger.PeerUnknown, "this system knows no peer named %s", system)
+		return x.peersPayee(number)
+	}
+	payee, err := x.payee()
+	if err != nil {
+		return err
+	}
+	return x.answer(200, payee)
+}
+
+// payee finds the account of this system that the path names.
+func (x *exchange) payee() (payeeBody, error) {
+	number, err := x.numberParam()
+	if err != nil {
+		return payeeBody{}, err
 	}
 	var payee ledger.Account
 	err = x.read(noAccount(number), func(ctx context.Context, q Queries) error {
 		payee, err = x.findAccount(ctx, q, number)
 		return err
 	})
-	if err != nil {
-		return err
+	return payeeBody{Number: number, Name: masked(payee.Label), Currency: payee.Currency}, err
+}
+
+// peersPayee asks the system that keeps the account.
+func (x *exchange) peersPayee(number ledger.Number) error {
+	unknown := ledger.Refuse(ledger.PeerUnknown, "this system knows no peer named %s", number.System())
+	if x.server.deps.Peers == nil {
+		return unknown
 	}
-	return x.answer(200, payeeBody{Number: number, Name: masked(payee.Label), Currency: payee.Currency})
+	if _, known := x.server.deps.Peers.Peer(number.System()); !known {
+		return unknown
+	}
+	answer, there, err := x.server.deps.Peers.Client.Payee(x.context(), number.System(), string(number))
+	switch {
+	case errors.Is(err, peers.ErrRefused):
+		return noAccount(number)
+	case err != nil || !there:
+		return ledger.Refuse(ledger.PeerUnavailable, "the system that keeps the account did not answer")
+	}
+	return x.answer(200, payeeBody{Number: number, Name: answer.Name, Currency: ledger.Currency(answer.Currency)})
 }
 
 // masked keeps the first character of each word, and the last of words of three or more.

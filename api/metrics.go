@@ -14,10 +14,15 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+
+	refusedPeers *prometheus.CounterVec // by why
 }
 
 func newMetrics(registry prometheus.Registerer) (metrics, error) {
 	m := metrics{
+		refusedPeers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lockstep_peer_refused_total", Help: "Requests of peers that were not believed, by why.",
+		}, []string{"reason"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lockstep_http_requests_total", Help: "Answered requests by route and status.",
 		}, []string{"method", "route", "status"}),
@@ -26,7 +31,7 @@ func newMetrics(registry prometheus.Registerer) (metrics, error) {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .075, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"method", "route"}),
 	}
-	for _, collector := range []prometheus.Collector{m.requests, m.seconds} {
+	for _, collector := range []prometheus.Collector{m.requests, m.seconds, m.refusedPeers} {
 		if err := registry.Register(collector); err != nil {
 			return metrics{}, fmt.Errorf("register the REST metrics: %w", err)
 		}

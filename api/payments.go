@@ -70,6 +70,9 @@ func (x *exchange) postTransfer() error {
 	if err != nil {
 		return err
 	}
+	if peer, remote := x.remote(pay); remote {
+		return x.remit(pay, peer, request)
+	}
 	return x.submitOnce(pay, request)
 }
 

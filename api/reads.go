@@ -138,17 +138,28 @@ func (x *exchange) getTransfer() error {
 	if !canonicalID(id) {
 		return missing
 	}
-	var transfer ledger.Transfer
-	err := x.read(missing, func(ctx context.Context, q Queries) (err error) {
-		if transfer, err = q.Transfer(ctx, ledger.TransferID(id)); err != nil {
+	var body transferBody
+	err := x.read(missing, func(ctx context.Context, q Queries) error {
+		transfer, err := q.Transfer(ctx, ledger.TransferID(id))
+		if err != nil {
 			return err
+		}
+		body = transferOf(transfer)
+		if transfer.Remote() {
+			found, err := q.Remittances(ctx, []ledger.TransferID{transfer.ID})
+			if err != nil {
+				return err
+			}
+			if remittance, there := found[transfer.ID]; there && remittance.Transfer != nil {
+				body = remittanceOf(remittance, true)
+			}
 		}
 		return x.mayLook(ctx, q, transfer, missing)
 	})
 	if err != nil {
 		return err
 	}
-	return x.answer(200, transferOf(transfer))
+	return x.answer(200, body)
 }
 
 func (x *exchange) mayLook(ctx context.Context, q Queries, transfer ledger.Transfer, missing error) error {
@@ -156,8 +167,8 @@ func (x *exchange) mayLook(ctx context.Context, q Queries, transfer ledger.Trans
 		return nil
 	}
 	for _, id := range []ledger.AccountID{transfer.PayerID, transfer.PayeeID} {
-		if system, _ := ledger.StripeOf(id); system != 0 {
-			continue // a system account is nobody's
+		if system, _ := ledger.StripeOf(id); system != 0 || id == 0 {
+			continue // a system account is nobody's, and the other side's is kept elsewhere
 		}
 		account, err := q.Account(ctx, id)
 		if err != nil {

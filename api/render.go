@@ -39,6 +39,8 @@ func (r renderer) Render(version int, result ledger.Result, refusal *ledger.Erro
 		return store.Answer{Status: 201, ContentType: jsonType, Body: encode(r.batch(result.Batch))}
 	case result.Hold != nil:
 		return r.hold(result)
+	case result.Remittance != nil:
+		return r.remittance(*result.Remittance)
 	case result.Account != nil:
 		return store.Answer{Status: 200, ContentType: jsonType, Body: encode(r.account(*result.Account))}
 	case result.Transfer != nil:
@@ -134,9 +136,16 @@ type transferBody struct {
 	Description string            `json:"description"`
 	Reference   string            `json:"reference"`
 	HoldID      ledger.HoldID     `json:"hold_id,omitempty"`
+	Failure     *failureBody      `json:"failure,omitempty"`
 	CreatedAt   string            `json:"created_at"`
 	FinishedAt  string            `json:"finished_at,omitempty"`
 	Timeline    []stepBody        `json:"timeline"`
+}
+
+// failureBody is why a transfer to another system was voided.
+type failureBody struct {
+	Code   ledger.Code `json:"code"`
+	Detail string      `json:"detail"`
 }
 
 func transferOf(t ledger.Transfer) transferBody {

@@ -56,6 +56,13 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/holds/{id}/capture", auth.MoneyTransfer, true, (*exchange).captureHold},
 		{"POST", "/v1/holds/{id}/void", auth.MoneyTransfer, true, (*exchange).voidHold},
 
+		{"GET", "/peer/v1/jwks.json", "", false, (*exchange).getPeerKeys},
+		{"POST", "/peer/v1/transfers", "", false, (*exchange).postPeerTransfers},
+		{"GET", "/peer/v1/transfers/{payer}/{id}", "", false, (*exchange).getPeerTransfer},
+		{"POST", "/peer/v1/inquiries", "", false, (*exchange).postPeerInquiries},
+		{"POST", "/peer/v1/epoch", "", false, (*exchange).postPeerEpoch},
+		{"GET", "/peer/v1/payees/{number}", "", false, (*exchange).getPeerPayee},
+
 		{"GET", "/v1/proofs/trial-balance", auth.ProofsRead, false, (*exchange).getTrialBalance},
 
 		{"GET", "/v1/admin/nodes", auth.Admin, false, (*exchange).getNodes},
@@ -73,6 +80,7 @@ type Queries interface {
 	Accounts(ctx context.Context, filter store.AccountFilter) ([]ledger.Account, error)
 	Entries(ctx context.Context, filter store.EntryFilter) ([]store.EntryRow, error)
 	Transfer(ctx context.Context, id ledger.TransferID) (ledger.Transfer, error)
+	Remittances(ctx context.Context, ids []ledger.TransferID) (map[ledger.TransferID]ledger.Remittance, error)
 	Transfers(ctx context.Context, filter store.TransferFilter) ([]ledger.Transfer, error)
 	Hold(ctx context.Context, id ledger.HoldID) (ledger.Hold, error)
 	TrialBalance(ctx context.Context) ([]store.CurrencyBalance, error)

@@ -39,6 +39,7 @@ type Deps struct {
 	RequestsMax int
 	Engine      posting.Submitter
 	Store       Store
+	Peers       *Peers // nil: there are no other systems
 	Authority   Authority
 	Health      func() Health
 	Locks       func() Locks     // of GET /v1/admin/locks

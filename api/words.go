@@ -135,6 +135,26 @@ var words = map[ledger.Code]bilingual{
 		wording{"Payment system unknown", "This system cannot pay to the system that the number names.", "Check the part of the number before the hyphen. Holds and batches stay inside one system."},
 		wording{"알 수 없는 결제 시스템", "계좌 번호의 결제 시스템으로는 보낼 수 없습니다.", "번호의 하이픈 앞부분을 확인하십시오. 보류와 일괄 이체는 한 시스템 안에서만 가능합니다."},
 	},
+	ledger.SignatureInvalid: {
+		wording{"Signature invalid", "The request is not signed as a peer of this system signs it.", "Check the keys that both systems have pinned, the clock, and that nothing on the way changes the request."},
+		wording{"잘못된 서명", "요청이 등록된 상대 시스템의 서명 방식과 맞지 않습니다.", "양쪽에 등록된 키와 시계를 확인하고, 중간에서 요청이 바뀌지 않는지 확인하십시오."},
+	},
+	ledger.SignatureReplayed: {
+		wording{"Request replayed", "A signed request with this nonce has been here before.", "Sign every request anew, repeats too."},
+		wording{"재전송된 요청", "같은 논스(nonce)로 서명된 요청이 이미 도착했습니다.", "반복하는 요청도 매번 새로 서명하십시오."},
+	},
+	ledger.PeerRefused: {
+		wording{"Refused by the payee's system", "The system that keeps the payee's account has refused the payment; nothing moved.", "Ask the payee, then use a new Idempotency-Key."},
+		wording{"상대 시스템의 거절", "받는 계좌의 시스템이 이체를 거절했으며 금액은 이동하지 않았습니다.", "받는 분에게 확인한 뒤 새 Idempotency-Key로 요청하십시오."},
+	},
+	ledger.PeerCapExceeded: {
+		wording{"Cap between the systems reached", "The two systems take no more from each other before they have settled; nothing moved.", "Try again later under a new Idempotency-Key."},
+		wording{"시스템 간 한도 초과", "두 시스템이 정산하기 전에는 더 받을 수 없으며 금액은 이동하지 않았습니다.", "나중에 새 Idempotency-Key로 다시 요청하십시오."},
+	},
+	ledger.PeerUnavailable: {
+		wording{"The payee's system does not answer", "The system that keeps the payee's account gave no answer in time, so the payment was given up; nothing moved.", "Try again later under a new Idempotency-Key."},
+		wording{"상대 시스템 응답 없음", "받는 계좌의 시스템이 제때 응답하지 않아 이체를 취소했으며 금액은 이동하지 않았습니다.", "나중에 새 Idempotency-Key로 다시 요청하십시오."},
+	},
 	ledger.HoldExceeded: {
 		wording{"More than the hold", "A capture takes at most the amount of its hold.", "Capture less, which is another request and takes a new Idempotency-Key, or make another hold."},
 		wording{"보류 금액 초과", "보류한 금액보다 많이 출금할 수 없습니다.", "새 Idempotency-Key로 더 적은 금액을 요청하거나 새로 보류하십시오."},

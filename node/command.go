@@ -152,20 +152,12 @@ func (c *ListClientsCommand) Run(ctx context.Context, out io.Writer) error {
 
 // withAuthority opens what changing clients needs, without starting a node.
 func withAuthority(ctx context.Context, path string, work func(*auth.Authority) error) error {
-	config, err := Load(path, nil)
-	if err != nil {
-		return err
-	}
-	log := newLogger("warn")
-	db, err := store.Open(ctx, storeConfig(config, log))
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	authority, err := openAuthority(ctx, config, db, log)
-	if err != nil {
-		return err
-	}
-	defer authority.Close()
-	return work(authority)
+	return withStore(ctx, path, func(config Config, db *store.Store) error {
+		authority, err := openAuthority(ctx, config, db, newLogger("warn"))
+		if err != nil {
+			return err
+		}
+		defer authority.Close()
+		return work(authority)
+	})
 }

@@ -30,7 +30,9 @@ type Config struct {
 	Listen       string             `koanf:"listen"`       // host:port of the REST listener
 	AdminListen  string             `koanf:"admin_listen"` // host:port of metrics and profiles; keep it private
 	MySQL        MySQL              `koanf:"mysql"`
-	Redis        []string           `koanf:"redis"`         // independent lock servers, three or five
+	Redis        []string           `koanf:"redis"` // independent lock servers, three or five
+	NATS         NATS               `koanf:"nats"`
+	Peers        Peers              `koanf:"peers"`
 	Secret       string             `koanf:"secret"`        // seals the signing keys; at least 32 characters
 	Locks        string             `koanf:"locks"`         // on, or off for tests and benchmarks
 	EarlyRelease string             `koanf:"early_release"` // on: locks go just before COMMIT; off, after it, for benchmarks
@@ -51,12 +53,32 @@ type MySQL struct {
 	Migrate  string   `koanf:"migrate"`  // account that may change the schema; only `lockstep migrate` needs it
 }
 
+// NATS names the broker that carries events between systems. Without an address a system publishes nothing, and its
+// transfers to others end by inquiries alone.
+type NATS struct {
+	URL        string `koanf:"url"` // nats://host:port, several separated by commas
+	User       string `koanf:"user"`
+	Password   string `koanf:"password"`
+	Replicas   int    `koanf:"replicas"`    // of each stream: 1, or 3 with three brokers
+	MaxDeliver int    `koanf:"max_deliver"` // deliveries of a message before an operator has to look at it; 0 is the bus's own
+}
+
+// Peers bounds transfers to and from other systems.
+type Peers struct {
+	Authorities []string      `koanf:"authorities"` // host:port under which other systems call this one
+	ExpiresIn   time.Duration `koanf:"expires_in"`  // a transfer that was not promised by then is given up
+	LookAfter   time.Duration `koanf:"look_after"`  // another node goes on with a transfer after so long; also the longest pause
+	AskAfter    time.Duration `koanf:"ask_after"`   // a promise that nobody has decided by then is asked about
+	StuckAfter  time.Duration `koanf:"stuck_after"` // operators are told of what is older
+}
+
 // Default is what a configuration file may leave out.
 func Default() Config {
 	return Config{
 		Listen: "127.0.0.1:8081", AdminListen: "127.0.0.1:9081", Locks: "on", EarlyRelease: "on", Reads: "replica", LogLevel: "info",
 		Currencies: []string{"KRW", "USD", "EUR", "JPY", "KWD"}, Drain: 2 * time.Second,
-		Retention:   store.DefaultRetention().Keep,
+		Retention: store.DefaultRetention().Keep, NATS: NATS{Replicas: 1},
+		Peers:       Peers{ExpiresIn: 15 * time.Second, LookAfter: 5 * time.Second, AskAfter: 20 * time.Second, StuckAfter: 5 * time.Minute},
 		RequestsMax: api.RequestsMaxDefault,
 	}
 }
@@ -86,6 +108,9 @@ func (c Config) Validate() error {
 		return errors.New("drain: between 0s and 1m")
 	case len(c.Currencies) == 0:
 		return errors.New("currencies: name at least one ISO 4217 code")
+	}
+	if err := c.remit().Validate(); err != nil {
+		return fmt.Errorf("peers: %w", err)
 	}
 	if err := c.retention().Validate(); err != nil {
 		return fmt.Errorf("retention: %w", err)
@@ -151,15 +176,17 @@ func switchWords(from, to reflect.Type, data any) (any, error) {
 // variable maps LOCKSTEP_MYSQL_SOURCE to mysql.source; keys of the top level keep their underscores.
 func variable(key, value string) (string, any) {
 	key = strings.ToLower(strings.TrimPrefix(key, "LOCKSTEP_"))
-	if rest, found := strings.CutPrefix(key, "mysql_"); found {
-		key = "mysql." + rest
+	for _, section := range []string{"mysql", "nats", "peers"} {
+		if rest, found := strings.CutPrefix(key, section+"_"); found {
+			return section + "." + rest, value
+		}
 	}
 	return key, value
 }
 
 // readSecrets takes the secrets that stand in files of their own: a key with _file names such a file.
 func readSecrets(k *koanf.Koanf) error {
-	for _, key := range []string{"secret", "mysql.source", "mysql.replicas", "mysql.migrate"} {
+	for _, key := range []string{"secret", "nats.password", "mysql.source", "mysql.replicas", "mysql.migrate"} {
 		path := k.String(key + "_file")
 		if path == "" {
 			continue

@@ -6,3 +6,5 @@ package node
 const faultsBuilt = false
 
 func faultPoints(map[string]float64) func(string) error { return nil }
+
+func abandonPoints(map[string]float64) func(string) error { return nil }

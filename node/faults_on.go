@@ -17,6 +17,20 @@ const faultsBuilt = true
 // errFault is what a fault point that loses an answer returns.
 var errFault = errors.New("node: a configured fault point was hit")
 
+// abandonPoints makes the points between the steps of a transfer act: with the probability that stands under the point's
+// own name, such as after_hold, the transfer is abandoned in this node there, as if it had died.
+func abandonPoints(points map[string]float64) func(string) error {
+	if len(points) == 0 {
+		return nil
+	}
+	return func(point string) error {
+		if rand.Float64() < points[point] {
+			return errFault
+		}
+		return nil
+	}
+}
+
 // stopReachesAll is more than a signal to stop needs to reach every thread.
 const stopReachesAll = 100 * time.Millisecond
 

@@ -17,9 +17,12 @@ import (
 
 	"lockstep/api"
 	"lockstep/api/auth"
+	"lockstep/cluster/events"
 	"lockstep/locks"
 	"lockstep/node/posting"
+	"lockstep/node/remit"
 	"lockstep/node/store"
+	"lockstep/saga"
 )
 
 // closeTimeout bounds what a node waits for at its end: requests in flight may wait for 30 s themselves.
@@ -36,9 +39,16 @@ type Node struct {
 	lease  *store.Lease
 	locker *locks.Locker // nil when locks are off
 	engine *posting.Engine
+	sagas  *saga.Log
+	desk   *remit.Desk
+	peers  *api.Peers
+	bus    *events.Bus  // nil without a broker's address
+	outbox *saga.Outbox // nil without a bus
 	server *api.Server
 	admin  *http.Server
 	failed chan error // a listener's end
+
+	toPeers, toOwn chan saga.Message // committed, and not published yet
 
 	background context.CancelFunc
 	sweepers   sync.WaitGroup
@@ -47,7 +57,10 @@ type Node struct {
 
 // Open starts everything but the listeners. What was opened is closed again when something fails.
 func Open(ctx context.Context, config Config, version Version, log *slog.Logger) (_ *Node, err error) {
-	n := &Node{config: config, log: log.With("system", config.System), failed: make(chan error, 2)}
+	n := &Node{
+		config: config, log: log.With("system", config.System), failed: make(chan error, 2),
+		toPeers: make(chan saga.Message, announcedMax), toOwn: make(chan saga.Message, announcedMax),
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -61,6 +74,10 @@ func Open(ctx context.Context, config Config, version Version, log *slog.Logger)
 	if err := n.openEngine(ctx, registry); err != nil {
 		return nil, err
 	}
+	if err := n.openPeers(ctx, registry); err != nil {
+		return nil, err
+	}
+	n.openSweepers(ctx, registry)
 	if err := n.openEdge(ctx, registry, version); err != nil {
 		return nil, err
 	}
@@ -78,10 +95,12 @@ func storeConfig(config Config, log *slog.Logger) store.Config {
 	return c
 }
 
+func authConfig(config Config, db *store.Store, log *slog.Logger) auth.Config {
+	return auth.Config{System: config.System, Secret: config.Secret, DB: db.Source(), Clock: db.Now, Logger: log}
+}
+
 func openAuthority(ctx context.Context, config Config, db *store.Store, log *slog.Logger) (*auth.Authority, error) {
-	return auth.Open(ctx, auth.Config{
-		System: config.System, Secret: config.Secret, DB: db.Source(), Clock: db.Now, Logger: log,
-	})
+	return auth.Open(ctx, authConfig(config, db, log))
 }
 
 func (n *Node) openStore(ctx context.Context, version Version) error {
@@ -115,7 +134,7 @@ func (n *Node) openEngine(ctx context.Context, registry prometheus.Registerer) e
 	}
 	config := posting.DefaultConfig()
 	config.LateRelease = n.config.EarlyRelease == "off"
-	config.Fault = faultPoints(n.config.Faults)
+	config.Fault, config.Announced = faultPoints(n.config.Faults), n.announced
 	identity := posting.Identity{Node: n.lease.ID, Incarnation: n.lease.Incarnation}
 	engine, err := posting.Open(ctx, config, n.store, locker, identity, registry, n.log)
 	if err != nil {
@@ -123,9 +142,15 @@ func (n *Node) openEngine(ctx context.Context, registry prometheus.Registerer) e
 	}
 	n.engine = engine
 	n.onClose(engine.Close)
+	return nil
+}
+
+// openSweepers starts what works off what time has made due.
+func (n *Node) openSweepers(ctx context.Context, registry prometheus.Registerer) {
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	n.background = cancel
-	n.sweepers.Go(func() { engine.ExpireHolds(background) })
+	n.sweepers.Go(func() { n.engine.ExpireHolds(background) })
+	n.sweepers.Go(func() { n.cleanUp(background) })
 	cleaned := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "lockstep_store_keys_cleaned_total", Help: "Idempotency keys deleted after their retention.",
 	})
@@ -134,7 +159,6 @@ func (n *Node) openEngine(ctx context.Context, registry prometheus.Registerer) e
 		n.store.CleanKeys(background, n.config.retention(), func(keys int) { cleaned.Add(float64(keys)) })
 	})
 	n.onClose(func(context.Context) error { cancel(); n.sweepers.Wait(); return nil })
-	return nil
 }
 
 func (n *Node) onClose(closer func(context.Context) error) { n.closers = append(n.closers, closer) }

@@ -18,7 +18,7 @@ import (
 )
 
 // testMax bounds what a test may wait for.
-const testMax = 10 * time.Second
+const testMax = 30 * time.Second
 
 func testContext(tb testing.TB) context.Context {
 	tb.Helper()

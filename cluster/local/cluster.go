@@ -181,6 +181,9 @@ func (c *Cluster) start(ctx, supervision context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	if err := c.startNodes(ctx); err != nil {
+		return err
+	}
 	for _, m := range c.members() {
 		m.supervise(supervision)
 	}

@@ -22,9 +22,6 @@ const kindNATS = "nats"
 // natsName is the one server of the cluster, for all of its systems.
 const natsName = "nats-1"
 
-// nodesKnowNATS puts the key nats into the nodes' configuration, which refuses keys that it does not know.
-const nodesKnowNATS = false
-
 // nats is the server that carries events between the systems, run from the lockstep program.
 func (c *Cluster) nats() *member {
 	dir := c.path(natsName)

@@ -69,9 +69,10 @@ func (s *system) writeNodeConfig(path string, number int) error {
 		"redis":  s.redisAddrs(),
 		"secret": s.secrets.Seal,
 	}
-	if nodesKnowNATS {
+	if s.cluster.natsMember != nil {
 		config["nats"] = s.natsConfig()
 	}
+	config["peers"] = s.peersConfig(number)
 	maps.Copy(config, s.cluster.options.NodeConfig)
 	text, err := yaml.Marshal(config)
 	if err != nil {
@@ -100,6 +101,9 @@ func (s *system) setUp(ctx context.Context) error {
 		return err
 	}
 	if err := s.run(ctx, "migrate", "--config", config); err != nil {
+		return err
+	}
+	if err := s.run(ctx, "keygen", "--config", config, "--out", s.jwksFile()); err != nil {
 		return err
 	}
 	for _, client := range []struct{ id, scopes, secret string }{

@@ -121,7 +121,7 @@ func (s *system) tiers() [][]*member {
 	return [][]*member{{s.sourceMember}, s.replicaMembers, s.redisMembers, s.nodeMembers, s.balancer}
 }
 
-// start brings the system up. All servers start at once, for they wait for nobody;
+// start brings the system's servers up, and sets it up. All servers start at once, for they wait for nobody;
 // replicas join when the source answers; what needs servers comes after them.
 func (s *system) start(ctx context.Context) error {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
@@ -140,10 +140,7 @@ func (s *system) start(ctx context.Context) error {
 	if s.cluster.options.ServersOnly {
 		return nil
 	}
-	if err := s.setUp(ctx); err != nil {
-		return err
-	}
-	return s.startNodes(ctx)
+	return s.setUp(ctx)
 }
 
 func (s *system) startMember(ctx context.Context, m *member) error {

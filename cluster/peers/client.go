@@ -33,6 +33,9 @@ const (
 // ErrUnavailable says that a peer gave no answer that can be believed. What was asked may have happened there or not.
 var ErrUnavailable = errors.New("peers: no answer of the peer that can be believed")
 
+// ErrRefused says that a peer has answered, signed, that it will not do what it was asked.
+var ErrRefused = errors.New("peers: the peer refuses the request")
+
 // ErrUnknownPeer says that this system knows no such peer.
 var ErrUnknownPeer = errors.New("peers: there is no such peer")
 
@@ -241,7 +244,7 @@ func (c *Client) exchange(ctx context.Context, peer Peer, method, path string, b
 	case response.StatusCode >= 500 || response.StatusCode == http.StatusTooManyRequests:
 		return fmt.Errorf("%w: %s answered %d", ErrUnavailable, peer.ID, response.StatusCode)
 	case response.StatusCode != http.StatusOK:
-		return errRefusedWhole{fmt.Errorf("%w: %s answered %d: %.200s", ErrUnavailable, peer.ID, response.StatusCode, text)}
+		return errRefusedWhole{fmt.Errorf("%w: %s answered %d: %.200s", ErrRefused, peer.ID, response.StatusCode, text)}
 	}
 	if err := json.Unmarshal(text, answer); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrUnavailable, peer.ID, err)

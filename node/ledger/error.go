@@ -15,6 +15,8 @@ const (
 	IdempotencyKeyMissing Code = "idempotency_key_missing"
 	InvalidCredentials    Code = "invalid_credentials"
 	Unauthenticated       Code = "unauthenticated"
+	SignatureInvalid      Code = "signature_invalid"
+	SignatureReplayed     Code = "signature_replayed"
 	Forbidden             Code = "forbidden"
 	AccountNotFound       Code = "account_not_found"
 	TransferNotFound      Code = "transfer_not_found"

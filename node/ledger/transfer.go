@@ -47,6 +47,9 @@ type Transfer struct {
 	FinishedAt  time.Time // zero while pending
 }
 
+// Remote tells whether the transfer is between two systems.
+func (t *Transfer) Remote() bool { return t.Kind == Payment && t.From.System() != t.To.System() }
+
 // Entry is one immutable line of the journal.
 type Entry struct {
 	Account      AccountID

@@ -149,7 +149,7 @@ func ReadResults(ctx context.Context, tx *Tx, ids []ledger.TransferID) (map[ledg
 	scan := func(rows *sql.Rows) error {
 		t, err := scanTransfer(rows)
 		results[t.ID] = ledger.Result{Transfer: &t}
-		remitted = remitted || t.From.System() != t.To.System() && t.Kind == ledger.Payment
+		remitted = remitted || t.Remote()
 		return err
 	}
 	query := `SELECT ` + transferColumns + ` FROM transfers WHERE id IN (` + marks(len(ids)) + `)`

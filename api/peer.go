@@ -1,0 +1,230 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"lockstep/api/httpsig"
+	"lockstep/cluster/peers"
+	"lockstep/node/ledger"
+	"lockstep/node/store"
+)
+
+// Peers is what the edge needs to speak with other systems.
+type Peers struct {
+	Remitter
+	Directory   *peers.Directory
+	Client      *peers.Client
+	Authorities []string // host:port under which peers call this system
+	Nonces      httpsig.NonceStore
+	Epoch       func() int64 // of this system
+	Raise       func(ctx context.Context, peer string, epoch int64) error
+}
+
+// fields is a header of fasthttp as httpsig sees it.
+type fields struct {
+	peek func(name string) [][]byte
+	set  func(name, value string)
+}
+
+func (f fields) Values(name string) []string {
+	var values []string
+	for _, value := range f.peek(name) {
+		values = append(values, string(value))
+	}
+	return values
+}
+
+func (f fields) Set(name, value string) { f.set(name, value) }
+
+// believe checks who has signed a peer's request, and that it is the first of its kind.
+func (x *exchange) believe() (httpsig.Verified, error) {
+	x.set("Cache-Control", "no-store")
+	p := x.server.deps.Peers
+	if p == nil {
+		return httpsig.Verified{}, ledger.Refuse(ledger.NotFound, "this system has no peers")
+	}
+	header := &x.fiber.Context().Request.Header
+	path, query, _ := strings.Cut(string(header.RequestURI()), "?")
+	verifier := httpsig.Verifier{Keys: p.Directory.Key, Clock: x.server.deps.Clock, Nonces: p.Nonces, Authorities: p.Authorities}
+	verified, err := verifier.VerifyRequest(x.context(), httpsig.Request{
+		Method: x.fiber.Method(), Authority: string(header.Host()), Path: path, RawQuery: query,
+		Header: fields{header.PeekAll, header.Set}, Body: x.body().bytes,
+	})
+	if err == nil {
+		x.principal.Caller = "peer:" + verified.Peer
+		return verified, nil
+	}
+	x.server.metrics.refusedPeers.WithLabelValues(reasonOf(err)).Inc()
+	switch {
+	case errors.Is(err, httpsig.ErrReplayed):
+		return verified, ledger.Refuse(ledger.SignatureReplayed, "a request with this nonce has been here before")
+	case reasonOf(err) != "store":
+		return verified, ledger.Refuse(ledger.SignatureInvalid, "the request is not signed as a known peer signs it")
+	}
+	return verified, err
+}
+
+// reasonOf names the kind of a refusal for metrics.
+func reasonOf(err error) string {
+	for name, kind := range map[string]error{
+		"unsigned": httpsig.ErrUnsigned, "invalid": httpsig.ErrInvalid, "stale": httpsig.ErrStale, "replayed": httpsig.ErrReplayed, "unknown key": httpsig.ErrUnknownKey,
+	} {
+		if errors.Is(err, kind) {
+			return name
+		}
+	}
+	return "store"
+}
+
+// servePeer runs a route for a peer, and signs whatever the answer is: an unsigned one tells the peer nothing.
+func (x *exchange) servePeer(serve func(x *exchange, from string) error) error {
+	verified, err := x.believe()
+	if err != nil {
+		return err
+	}
+	if err := serve(x, verified.Peer); err != nil {
+		x.fail(err)
+	}
+	response := x.fiber.Response()
+	return x.server.deps.Peers.Directory.Signer().SignResponse(verified, httpsig.Response{
+		Status: response.StatusCode(), Header: fields{response.Header.PeekAll, response.Header.Set}, Body: response.Body(),
+	})
+}
+
+// peerWaitMax bounds what is done for one request of a peer: it waits for two seconds.
+const peerWaitMax = 1800 * time.Millisecond
+
+// decodePeer reads a peer's body. Fields that are not known are passed over: a peer may run a newer release.
+func decodePeer[T any](x *exchange, epochOf func(T) int64, from string) (T, error) {
+	var into T
+	if err := x.acceptMedia("application/json"); err != nil {
+		return into, err
+	}
+	if err := json.Unmarshal(x.body().bytes, &into); err != nil {
+		return into, ledger.Refuse(ledger.InvalidRequest, "the body is not JSON that can be read")
+	}
+	return into, x.noteEpoch(from, epochOf(into))
+}
+
+// noteEpoch raises a peer's epoch when it speaks of a later one than is known.
+func (x *exchange) noteEpoch(from string, epoch int64) error {
+	p := x.server.deps.Peers
+	if known, _ := p.Directory.Peer(from); epoch <= known.Epoch {
+		return nil
+	}
+	if err := p.Raise(x.context(), from, epoch); err != nil {
+		return err
+	}
+	return p.Directory.Refresh(x.context())
+}
+
+func (x *exchange) postPeerTransfers() error {
+	return x.servePeer(func(x *exchange, from string) error {
+		request, err := decodePeer(x, func(r peers.PrepareRequest) int64 { return r.Epoch }, from)
+		if err != nil {
+			return err
+		}
+		if len(request.Transfers) < 1 || len(request.Transfers) > peers.BatchMax {
+			return ledger.Refuse(ledger.InvalidRequest, "a request has 1 to %d transfers", peers.BatchMax)
+		}
+		ctx, cancel := context.WithTimeout(x.context(), peerWaitMax)
+		defer cancel()
+		p := x.server.deps.Peers
+		return x.answer(200, peers.PrepareAnswer{Epoch: p.Epoch(), Results: p.Prepare(ctx, from, request)})
+	})
+}
+
+func (x *exchange) postPeerInquiries() error {
+	return x.servePeer(func(x *exchange, from string) error {
+		request, err := decodePeer(x, func(r peers.InquiryRequest) int64 { return r.Epoch }, from)
+		if err != nil {
+			return err
+		}
+		p := x.server.deps.Peers
+		switch {
+		case len(request.IDs) < 1 || len(request.IDs) > peers.BatchMax:
+			return ledger.Refuse(ledger.InvalidRequest, "an inquiry has 1 to %d ids", peers.BatchMax)
+		case request.Payer != from && request.Payer != x.server.deps.System:
+			return ledger.Refuse(ledger.Forbidden, "the payer is neither the sender nor the receiver")
+		case request.IfUnknown != peers.Report && request.IfUnknown != peers.Close:
+			return ledger.Refuse(ledger.InvalidRequest, "if_unknown is report or close")
+		}
+		for _, id := range request.IDs {
+			if !canonicalUUID(id) {
+				return ledger.Refuse(ledger.InvalidRequest, "an id is a UUID in small letters")
+			}
+		}
+		ctx, cancel := context.WithTimeout(x.context(), peerWaitMax)
+		defer cancel()
+		results, err := p.Inquire(ctx, from, request)
+		if err != nil {
+			return err
+		}
+		return x.answer(200, peers.InquiryAnswer{Epoch: p.Epoch(), Results: results})
+	})
+}
+
+func (x *exchange) postPeerEpoch() error {
+	return x.servePeer(func(x *exchange, from string) error {
+		if _, err := decodePeer(x, func(r peers.EpochRequest) int64 { return r.Epoch }, from); err != nil {
+			return err
+		}
+		return x.answer(200, peers.EpochAnswer{Epoch: x.server.deps.Peers.Epoch()})
+	})
+}
+
+// getPeerTransfer shows a peer one transfer between the two systems.
+func (x *exchange) getPeerTransfer() error {
+	return x.servePeer(func(x *exchange, from string) error {
+		request := peers.InquiryRequest{Payer: x.param("payer"), IDs: []string{x.param("id")}, IfUnknown: peers.Report}
+		if !canonicalUUID(request.IDs[0]) || request.Payer != from && request.Payer != x.server.deps.System {
+			return ledger.Refuse(ledger.TransferNotFound, "there is no such transfer between the two systems")
+		}
+		p := x.server.deps.Peers
+		results, err := p.Inquire(x.context(), from, request)
+		if err != nil {
+			return err
+		}
+		if results[0].State == peers.Unknown {
+			return ledger.Refuse(ledger.TransferNotFound, "there is no such transfer between the two systems")
+		}
+		return x.answer(200, peers.InquiryAnswer{Epoch: p.Epoch(), Results: results})
+	})
+}
+
+// getPeerPayee tells a peer's payer whom it is about to pay.
+func (x *exchange) getPeerPayee() error {
+	return x.servePeer(func(x *exchange, _ string) error {
+		payee, err := x.payee()
+		if err != nil {
+			return err
+		}
+		return x.answer(200, peers.PayeeAnswer{Epoch: x.server.deps.Peers.Epoch(), Number: string(payee.Number), Name: payee.Name, Currency: string(payee.Currency)})
+	})
+}
+
+// getPeerKeys publishes the keys by which peers know this system; they pin them.
+func (x *exchange) getPeerKeys() error {
+	if x.server.deps.Peers == nil {
+		return ledger.Refuse(ledger.NotFound, "this system has no peers")
+	}
+	return x.write(store.Answer{Status: 200, ContentType: "application/jwk-set+json", Body: x.server.deps.Peers.Directory.JWKS()})
+}
+
+// canonicalUUID tells whether text is a UUID of any version in its usual form.
+func canonicalUUID(text string) bool {
+	if len(text) != 36 {
+		return false
+	}
+	for i, c := range []byte(text) {
+		hyphen := i == 8 || i == 13 || i == 18 || i == 23
+		if hyphen != (c == '-') || !hyphen && (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,107 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"lockstep/cluster/peers"
+	"lockstep/node/ledger"
+	"lockstep/node/posting"
+	"lockstep/node/remit"
+	"lockstep/node/store"
+)
+
+// Remitter does the system's part of transfers to and from other systems; *remit.Desk is one.
+type Remitter interface {
+	Peer(id string) (ledger.Peer, bool)
+	Terms() (epoch int64, expiresIn, lookAfter time.Duration)
+	Begin(remittance ledger.Remittance)
+	Await(ctx context.Context, id ledger.TransferID) (remit.Final, bool)
+	Prepare(ctx context.Context, from string, request peers.PrepareRequest) []peers.PrepareResult
+	Inquire(ctx context.Context, from string, request peers.InquiryRequest) ([]peers.InquiryResult, error)
+}
+
+// remote tells whether a payment leaves the system, and to which peer.
+func (x *exchange) remote(pay ledger.Pay) (ledger.Peer, bool) {
+	if x.server.deps.Peers == nil || pay.To.System() == x.server.deps.System {
+		return ledger.Peer{}, false
+	}
+	return x.server.deps.Peers.Remitter.Peer(pay.To.System())
+}
+
+// remit holds the amount under the request's key, and waits for the end of what follows outside of the engine. A repeat
+// waits for the same end: the claim, made with the hold, stands for the transfer and not for an answer.
+func (x *exchange) remit(pay ledger.Pay, peer ledger.Peer, meaning any) error {
+	desk := x.server.deps.Peers.Remitter
+	ctx, cancel := context.WithTimeout(x.context(), preferredWait(x.header("Prefer")))
+	defer cancel()
+	epoch, expiresIn, lookAfter := desk.Terms()
+	claim := x.claim(meaning)
+	x.submitted = true
+	outcome, err := x.server.deps.Engine.Submit(ctx, posting.Command{
+		Operation: ledger.Remit{
+			ID: pay.ID, Actor: pay.Actor, Peer: peer, From: pay.From, To: pay.To, Amount: pay.Amount, Description: pay.Description,
+			Reference: pay.Reference, Epoch: epoch, ExpiresIn: expiresIn, LookAfter: lookAfter, Language: claim.Language, RequestID: claim.RequestID,
+		},
+		Claim: &claim, Renderer: x.renderer(),
+	})
+	if err != nil {
+		return err
+	}
+	remittance := outcome.Result.Remittance
+	if remittance == nil || remittance.Final() {
+		return x.writeChange(outcome.Answer, outcome.Replayed, outcome.Token)
+	}
+	if !outcome.Replayed {
+		desk.Begin(*remittance)
+	}
+	final, ended := desk.Await(ctx, remittance.ID)
+	if !ended {
+		return x.writeChange(outcome.Answer, outcome.Replayed, outcome.Token)
+	}
+	answer := x.renderer().Render(rendererVersion, ledger.Result{Transfer: final.Remittance.Transfer, Remittance: &final.Remittance}, nil)
+	return x.writeChange(answer, outcome.Replayed, final.Token)
+}
+
+// remittance answers how a transfer to another system stands: 202 while nobody knows, and then for ever what was decided,
+// in the language and with the id of the first request.
+func (r renderer) remittance(m ledger.Remittance) store.Answer {
+	if m.State == ledger.Voided {
+		first := renderer{system: r.system, language: language(m.Language), requestID: m.RequestID}
+		return first.problem(&ledger.Error{Code: m.Failure}).answer()
+	}
+	answer := store.Answer{Status: 201, Location: "/v1/transfers/" + string(m.ID), ContentType: jsonType, Body: encode(remittanceOf(m, false))}
+	if m.State == ledger.Pending {
+		answer.Status = 202
+	}
+	return answer
+}
+
+// remittanceOf is the transfer with what happened on its way. The steps after the decision show on GET only, for an answer
+// that is given again may not change.
+func remittanceOf(m ledger.Remittance, all bool) transferBody {
+	body := transferOf(*m.Transfer)
+	body.Timeline = []stepBody{{At: stamp(m.CreatedAt), Step: first(m), Detail: m.Transfer.Amount.String() + " for " + string(m.Transfer.To)}}
+	if m.Failure != "" {
+		body.Failure = &failureBody{Code: m.Failure, Detail: words[m.Failure].in(english).meaning}
+	}
+	if m.Final() {
+		step := stepBody{At: stamp(m.FinishedAt), Step: string(m.State), Detail: "decided by " + m.Payer}
+		if m.State == ledger.Posted && m.Transfer.From.System() == m.Payer && m.PayeeEpoch > 0 {
+			step.Detail = "promised by " + m.Payee + ", decided by " + m.Payer
+		}
+		body.Timeline = append(body.Timeline, step)
+	}
+	if all && !m.CreditedAt.IsZero() {
+		body.Timeline = append(body.Timeline, stepBody{At: stamp(m.CreditedAt), Step: "credited", Detail: m.Payee + " has booked the credit"})
+	}
+	return body
+}
+
+// first is what a transfer between systems begins with.
+func first(m ledger.Remittance) string {
+	if m.Language != "" { // a client's request: this is the payer's system
+		return "held"
+	}
+	return "reserved"
+}

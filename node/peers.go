@@ -1,0 +1,249 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lockstep/api"
+	"lockstep/api/auth"
+	"lockstep/cluster/events"
+	"lockstep/cluster/peers"
+	"lockstep/node/posting"
+	"lockstep/node/remit"
+	"lockstep/node/store"
+	"lockstep/saga"
+)
+
+// sagaDatabase gives package saga the store's transactions.
+type sagaDatabase struct{ *store.Store }
+
+// Begin implements saga.Database.
+func (d sagaDatabase) Begin(ctx context.Context) (saga.Transaction, error) {
+	tx, err := d.Store.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return sagaTransaction{tx}, nil
+}
+
+type sagaTransaction struct{ *store.Tx }
+
+// Commit implements saga.Transaction.
+func (t sagaTransaction) Commit(ctx context.Context) error {
+	_, err := t.Tx.Commit(ctx)
+	return err
+}
+
+// nonces gives the signatures' verifier the store's memory.
+type nonces struct{ *store.Store }
+
+// Remember implements httpsig.NonceStore.
+func (n nonces) Remember(ctx context.Context, keyID, nonce string, until time.Time) (bool, error) {
+	return n.RememberNonce(ctx, keyID, nonce, until)
+}
+
+// loadPeers reads the peers as the directory wants them.
+func loadPeers(db *store.Store) func(context.Context) ([]peers.Peer, error) {
+	return func(ctx context.Context) (list []peers.Peer, err error) {
+		_, err = db.Read(ctx, store.Consistency{Source: true}, func(ctx context.Context, q *store.Queries) error {
+			rows, err := q.Peers(ctx)
+			list = nil
+			for _, row := range rows {
+				list = append(list, peers.Peer{
+					ID: row.ID, Settlement: int64(row.Settlement), BaseURL: row.BaseURL, JWKS: row.JWKS, Epoch: row.Epoch,
+				})
+			}
+			return err
+		})
+		return list, err
+	}
+}
+
+// openPeers puts transfers between systems on top of the engine.
+func (n *Node) openPeers(ctx context.Context, registry prometheus.Registerer) error {
+	keys, err := auth.OpenPeerKeys(ctx, authConfig(n.config, n.store, n.log))
+	if err != nil {
+		return err
+	}
+	directory, err := peers.OpenDirectory(ctx, n.config.System, keys, loadPeers(n.store), n.log)
+	if err != nil {
+		return err
+	}
+	n.onClose(func(context.Context) error { directory.Close(); return nil })
+	client := peers.NewClient(directory, n.store.Epoch, registry)
+	n.onClose(func(context.Context) error { client.Close(); return nil })
+	n.sagas = saga.NewLog(sagaDatabase{n.store}, n.config.Peers.StuckAfter)
+	n.desk, err = remit.Open(ctx, n.config.remit(), n.store, n.engine, directory, client, n.sagas, registry, n.log)
+	if err != nil {
+		return err
+	}
+	n.onClose(func(context.Context) error { n.desk.Close(); return nil })
+	n.peers = &api.Peers{
+		Remitter: n.desk, Directory: directory, Client: client, Authorities: n.config.Peers.Authorities,
+		Nonces: nonces{n.store}, Epoch: n.store.Epoch, Raise: n.store.RaiseEpoch,
+	}
+	if err := n.openRunner(ctx); err != nil {
+		return err
+	}
+	registry.MustRegister(sagaMetrics{n})
+	return n.openBus(ctx)
+}
+
+// remit bounds transfers between systems.
+func (c Config) remit() remit.Config {
+	config := remit.DefaultConfig()
+	config.ExpiresIn, config.LookAfter, config.AskAfter = c.Peers.ExpiresIn, c.Peers.LookAfter, c.Peers.AskAfter
+	config.Fault = abandonPoints(c.Faults)
+	return config
+}
+
+// openRunner goes on with transfers that another node has left.
+func (n *Node) openRunner(ctx context.Context) error {
+	runner := saga.DefaultRunner(n.sagas, map[string]saga.Handler{"remit": n.desk.Remitting, "await": n.desk.Awaiting})
+	runner.Lease, runner.Logger, runner.Workers = n.config.Peers.LookAfter, n.log, 32
+	runner.Poll = min(time.Second, n.config.Peers.LookAfter/2)
+	runner.Backoff.Max = max(n.config.Peers.LookAfter, runner.Backoff.Min)
+	if err := runner.Open(ctx); err != nil {
+		return err
+	}
+	n.onClose(func(context.Context) error { return runner.Close() })
+	return nil
+}
+
+// busConfig is how a node speaks to the broker.
+func (n *Node) busConfig() events.Config {
+	config := events.Default()
+	config.URL, config.User, config.Password, config.System = n.config.NATS.URL, n.config.NATS.User, n.config.NATS.Password, n.config.System
+	config.Replicas, config.Log = n.config.NATS.Replicas, n.log
+	if n.config.NATS.MaxDeliver > 0 {
+		config.MaxDeliver = n.config.NATS.MaxDeliver
+	}
+	return config
+}
+
+// openBus publishes what the engine announces and hears what peers state. Without a broker's address a system is alone.
+func (n *Node) openBus(ctx context.Context) error {
+	if n.config.NATS.URL == "" {
+		return nil
+	}
+	bus, err := events.Open(ctx, n.busConfig())
+	if err != nil {
+		return err
+	}
+	n.bus = bus
+	n.onClose(func(context.Context) error { bus.Close(); return nil })
+	carrier := remit.NewCarrier(n.desk, bus)
+	n.outbox = saga.DefaultOutbox(sagaDatabase{n.store}, carrier)
+	n.outbox.Logger, n.outbox.Workers = n.log, outboxWorkers
+	n.outbox.Backoff.Max = max(n.config.Peers.LookAfter, n.outbox.Backoff.Min)
+	if err := n.outbox.Open(ctx); err != nil {
+		return err
+	}
+	n.onClose(func(context.Context) error { return n.outbox.Close() })
+	n.announce(ctx)
+	ready := func() bool { return n.store.State().Source.OK }
+	return bus.Consume(carrier.Handle, events.Options{Ready: ready, Parallel: consumeParallel})
+}
+
+const (
+	outboxWorkers   = 64
+	consumeParallel = 8
+	announcedMax    = 4096                   // messages that wait to be published at once; the sweeper takes the rest
+	ownEventsPause  = 250 * time.Millisecond // own listeners are told together, for nobody's money waits for them
+)
+
+// announced is what the engine's lanes hand over after each commit. They never wait here.
+func (n *Node) announced(messages []saga.Message) {
+	for _, message := range messages {
+		queue := n.toPeers
+		if message.Destination == posting.OwnEvents {
+			queue = n.toOwn
+		}
+		select {
+		case queue <- message:
+		default:
+		}
+	}
+}
+
+// announce publishes at once what was just committed.
+func (n *Node) announce(ctx context.Context) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var publishing sync.WaitGroup
+	publishing.Go(func() { n.publishFrom(ctx, n.toPeers, 0) })
+	publishing.Go(func() { n.publishFrom(ctx, n.toOwn, ownEventsPause) })
+	n.onClose(func(context.Context) error { cancel(); publishing.Wait(); return nil })
+}
+
+func (n *Node) publishFrom(ctx context.Context, queue <-chan saga.Message, pause time.Duration) {
+	for {
+		var batch []saga.Message
+		select {
+		case <-ctx.Done():
+			return
+		case message := <-queue:
+			batch = append(batch, message)
+		}
+		if pause > 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+		}
+		for more := true; more && len(batch) < outboxWorkers; {
+			select {
+			case message := <-queue:
+				batch = append(batch, message)
+			default:
+				more = false
+			}
+		}
+		if err := n.outbox.PublishNow(ctx, batch...); err != nil && ctx.Err() == nil {
+			n.log.Debug("what was not published is left to the sweeper", "error", err)
+		}
+	}
+}
+
+// Housekeeping of what protocols leave behind.
+const (
+	cleanEvery = time.Minute
+	sagasKept  = 7 * 24 * time.Hour
+	cleanBatch = 500
+)
+
+// cleanUp forgets nonces whose time is over and sagas that ended long ago, until ctx ends.
+func (n *Node) cleanUp(ctx context.Context) {
+	ticker := time.NewTicker(cleanEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		_, err := n.sagas.Clean(ctx, sagasKept, cleanBatch)
+		if err := errors.Join(err, n.store.ForgetNonces(ctx)); err != nil && ctx.Err() == nil {
+			n.log.Debug("housekeeping is left to the next minute", "error", err)
+		}
+	}
+}
+
+// busWarning says what is wrong with the broker, if anything is.
+func (n *Node) busWarning() string {
+	switch {
+	case n.bus == nil:
+		return ""
+	case !n.bus.Connected():
+		return "nats: no broker answers; what there is to tell waits, and inquiries settle what hangs"
+	}
+	if err := n.bus.Stats().Layout; err != nil {
+		return fmt.Sprintf("nats: %v", err)
+	}
+	return ""
+}
