@@ -152,7 +152,7 @@ type ListPeersCommand struct{ ConfigFlags }
 // Run prints the peers.
 func (c *ListPeersCommand) Run(ctx context.Context, out io.Writer) error {
 	return withStore(ctx, c.Config, func(_ Config, db *store.Store) error {
-		_, err := db.Read(ctx, store.Consistency{Source: true}, func(ctx context.Context, q *store.Queries) error {
+		return atSource(ctx, db, func(ctx context.Context, q *store.Queries) error {
 			rows, err := q.Peers(ctx)
 			if err != nil {
 				return err
@@ -176,7 +176,6 @@ func (c *ListPeersCommand) Run(ctx context.Context, out io.Writer) error {
 			}
 			return nil
 		})
-		return err
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"lockstep/api/auth"
 	"lockstep/cluster/events"
 	"lockstep/cluster/peers"
+	"lockstep/node/ledger"
 	"lockstep/node/posting"
 	"lockstep/node/remit"
 	"lockstep/node/store"
@@ -47,10 +48,36 @@ func (n nonces) Remember(ctx context.Context, keyID, nonce string, until time.Ti
 	return n.RememberNonce(ctx, keyID, nonce, until)
 }
 
+// books gives the desk the store's reads.
+type books struct{ *store.Store }
+
+// Remittances implements remit.Books.
+func (b books) Remittances(ctx context.Context, ids ...ledger.TransferID) (found map[ledger.TransferID]ledger.Remittance, err error) {
+	err = atSource(ctx, b.Store, func(ctx context.Context, q *store.Queries) error {
+		found, err = q.Remittances(ctx, ids)
+		return err
+	})
+	return found, err
+}
+
+// TransferIDs implements remit.Books.
+func (b books) TransferIDs(ctx context.Context, ids ...ledger.TransferID) (found map[ledger.TransferID]bool, err error) {
+	err = atSource(ctx, b.Store, func(ctx context.Context, q *store.Queries) error {
+		found, err = q.TransferIDs(ctx, ids)
+		return err
+	})
+	return found, err
+}
+
+func atSource(ctx context.Context, db *store.Store, work func(context.Context, *store.Queries) error) error {
+	_, err := db.Read(ctx, store.Consistency{Source: true}, work)
+	return err
+}
+
 // loadPeers reads the peers as the directory wants them.
 func loadPeers(db *store.Store) func(context.Context) ([]peers.Peer, error) {
 	return func(ctx context.Context) (list []peers.Peer, err error) {
-		_, err = db.Read(ctx, store.Consistency{Source: true}, func(ctx context.Context, q *store.Queries) error {
+		err = atSource(ctx, db, func(ctx context.Context, q *store.Queries) error {
 			rows, err := q.Peers(ctx)
 			list = nil
 			for _, row := range rows {
@@ -78,7 +105,7 @@ func (n *Node) openPeers(ctx context.Context, registry prometheus.Registerer) er
 	client := peers.NewClient(directory, n.store.Epoch, registry)
 	n.onClose(func(context.Context) error { client.Close(); return nil })
 	n.sagas = saga.NewLog(sagaDatabase{n.store}, n.config.Peers.StuckAfter)
-	n.desk, err = remit.Open(ctx, n.config.remit(), n.store, n.engine, directory, client, n.sagas, registry, n.log)
+	n.desk, err = remit.Open(ctx, n.config.remit(), books{n.store}, n.engine, directory, client, registry, n.log)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (c *Carrier) Publish(ctx context.Context, m saga.Message) error {
 	}
 	for kind, list := range packed {
 		what := strings.TrimPrefix(kind, "transfer.")
-		subject := events.Transfer(c.desk.store.System(), m.Destination, what)
+		subject := events.Transfer(c.desk.books.System(), m.Destination, what)
 		if err := c.publish(ctx, subject, m.ID+"."+what, list); err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ func (c *Carrier) publishOwn(ctx context.Context, m saga.Message) error {
 	if err := json.Unmarshal(m.Events, &told); err != nil {
 		return fmt.Errorf("read what there is to tell: %w", err)
 	}
-	system, now := c.desk.store.System(), time.Now().UTC()
+	system, now := c.desk.books.System(), time.Now().UTC()
 	for name, ids := range told {
 		list := make([]events.Event, len(ids))
 		for i, id := range ids {

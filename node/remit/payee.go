@@ -8,7 +8,6 @@ import (
 
 	"lockstep/cluster/peers"
 	"lockstep/node/ledger"
-	"lockstep/node/store"
 	"lockstep/saga"
 )
 
@@ -16,7 +15,11 @@ import (
 // the others. The results are in order.
 func (d *Desk) Prepare(ctx context.Context, from string, request peers.PrepareRequest) []peers.PrepareResult {
 	results := make([]peers.PrepareResult, len(request.Transfers))
-	taken, err := d.takenIDs(ctx, request.Transfers)
+	ids := make([]ledger.TransferID, len(request.Transfers))
+	for i, transfer := range request.Transfers {
+		ids[i] = ledger.TransferID(transfer.ID)
+	}
+	taken, err := d.books.TransferIDs(ctx, ids...) // a peer may use no id of ours
 	var all sync.WaitGroup
 	for i, transfer := range request.Transfers {
 		if err != nil {
@@ -32,19 +35,6 @@ func (d *Desk) Prepare(ctx context.Context, from string, request peers.PrepareRe
 	return results
 }
 
-// takenIDs finds the ids that transfers have already: a peer may use none of ours.
-func (d *Desk) takenIDs(ctx context.Context, transfers []peers.Transfer) (taken map[ledger.TransferID]bool, err error) {
-	ids := make([]ledger.TransferID, len(transfers))
-	for i, transfer := range transfers {
-		ids[i] = ledger.TransferID(transfer.ID)
-	}
-	_, err = d.store.Read(ctx, store.Consistency{Source: true}, func(ctx context.Context, q *store.Queries) error {
-		taken, err = q.TransferIDs(ctx, ids)
-		return err
-	})
-	return taken, err
-}
-
 func (d *Desk) promise(ctx context.Context, from string, epoch int64, transfer peers.Transfer, taken bool) peers.PrepareResult {
 	result := peers.PrepareResult{ID: transfer.ID, State: peers.Refused}
 	promise, err := d.promiseOf(from, epoch, transfer.ID, transfer.Payer.Account, transfer.Payee.Account, transfer.Amount, transfer.Currency, transfer.Description)
@@ -53,7 +43,7 @@ func (d *Desk) promise(ctx context.Context, from string, epoch int64, transfer p
 		return result
 	}
 	askAfter := min(max(time.Duration(transfer.ExpiresInMS)*time.Millisecond, d.config.LookAfter), d.config.AskAfter)
-	final, err := d.submit(ctx, ledger.Prepare{Promise: promise, TransferExists: taken, OwnEpoch: d.store.Epoch(), AskAfter: askAfter})
+	final, err := d.submit(ctx, ledger.Prepare{Promise: promise, TransferExists: taken, OwnEpoch: d.books.Epoch(), AskAfter: askAfter})
 	if err != nil {
 		result.Code = string(ledger.CodeOf(err))
 		if ledger.CodeOf(err) != ledger.IdempotencyKeyReused {
@@ -94,7 +84,7 @@ func (d *Desk) promiseOf(from string, epoch int64, id, payer, payee, amount, cur
 		return ledger.Promise{}, err
 	}
 	const descriptionMax, idChars = 800, 36 // bytes of 200 characters
-	if len(id) != idChars || len(description) > descriptionMax || payerNumber.System() != from || payeeNumber.System() != d.store.System() {
+	if len(id) != idChars || len(description) > descriptionMax || payerNumber.System() != from || payeeNumber.System() != d.books.System() {
 		return ledger.Promise{}, ledger.Refuse(ledger.InvalidRequest, "a transfer is from an account of the sender to an account of the receiver")
 	}
 	return ledger.Promise{ID: ledger.TransferID(id), Peer: peer, Epoch: epoch, From: payerNumber, To: payeeNumber, Amount: money, Description: description}, nil
@@ -106,7 +96,7 @@ func (d *Desk) Inquire(ctx context.Context, from string, request peers.InquiryRe
 	for i, id := range request.IDs {
 		ids[i] = ledger.TransferID(id)
 	}
-	found, err := d.read(ctx, ids...)
+	found, err := d.books.Remittances(ctx, ids...)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +123,7 @@ func (d *Desk) Inquire(ctx context.Context, from string, request peers.InquiryRe
 func (d *Desk) close(ctx context.Context, id ledger.TransferID, from, payer string) (ledger.Remittance, error) {
 	payee := from
 	if payer == from {
-		payee = d.store.System()
+		payee = d.books.System()
 	}
 	final, err := d.submit(ctx, ledger.Close{ID: id, Payer: payer, Payee: payee})
 	return final.Remittance, err
@@ -148,7 +138,7 @@ func (d *Desk) standing(r ledger.Remittance) (peers.InquiryResult, error) {
 	case ledger.Posted:
 		result.State = peers.Committed
 	}
-	if r.Payer == d.store.System() && r.State == ledger.Posted {
+	if r.Payer == d.books.System() && r.State == ledger.Posted {
 		var err error
 		result.Statement, err = d.directory.State(FactOf(ledger.PeerEvent{Peer: r.Payee, Type: ledger.EventCommitted, Remittance: r}))
 		return result, err
@@ -184,7 +174,7 @@ func (d *Desk) Apply(ctx context.Context, fact peers.Fact, jws string) error {
 		}
 		operation = ledger.Release{Promise: promise}
 		if fact.Type == ledger.EventCommitted {
-			operation = ledger.Credit{Promise: promise, PayeeEpoch: fact.PayeeEpoch, OwnEpoch: d.store.Epoch(), Statement: jws}
+			operation = ledger.Credit{Promise: promise, PayeeEpoch: fact.PayeeEpoch, OwnEpoch: d.books.Epoch(), Statement: jws}
 		}
 	default:
 		return errors.Join(errNever, errors.New("a statement of an unknown kind: "+fact.Type))
@@ -207,7 +197,7 @@ func Stale(err error) bool { return ledger.CodeOf(err) == ledger.StaleEpoch }
 // decided. It never decides alone.
 func (d *Desk) Awaiting(ctx context.Context, s saga.Saga) saga.Outcome {
 	id := ledger.TransferID(s.ID)
-	found, err := d.read(ctx, id)
+	found, err := d.books.Remittances(ctx, id)
 	if err != nil {
 		return saga.Again(0, err)
 	}

@@ -42,9 +42,9 @@ func (d *Desk) Await(ctx context.Context, id ledger.TransferID) (Final, bool) {
 		case <-ctx.Done():
 			return Final{}, false
 		case <-ticker.C:
-			if found, err := d.read(ctx, id); err == nil {
+			if found, err := d.books.Remittances(ctx, id); err == nil {
 				if remittance, there := found[id]; there && remittance.Final() {
-					return Final{Remittance: remittance, Token: d.store.Position(ctx)}, true
+					return Final{Remittance: remittance, Token: d.books.Position(ctx)}, true
 				}
 			}
 		}
@@ -123,7 +123,7 @@ func (d *Desk) decide(ctx context.Context, r ledger.Remittance, end ledger.State
 	}
 	final, err := d.submit(ctx, ledger.Conclude{
 		ID: r.ID, Peer: peer, From: r.Transfer.From, Currency: r.Transfer.Amount.Currency, End: end, Failure: failure,
-		PayeeEpoch: payeeEpoch, Epoch: d.store.Epoch(),
+		PayeeEpoch: payeeEpoch, Epoch: d.books.Epoch(),
 	})
 	if err != nil {
 		return err
@@ -140,7 +140,7 @@ func (d *Desk) decide(ctx context.Context, r ledger.Remittance, end ledger.State
 // transfer is given up. After the pivot nothing is left to do here: the events go on by themselves.
 func (d *Desk) Remitting(ctx context.Context, s saga.Saga) saga.Outcome {
 	id := ledger.TransferID(s.ID)
-	found, err := d.read(ctx, id)
+	found, err := d.books.Remittances(ctx, id)
 	if err != nil {
 		return saga.Again(0, err)
 	}
@@ -150,7 +150,7 @@ func (d *Desk) Remitting(ctx context.Context, s saga.Saga) saga.Outcome {
 		return saga.ParkedFor("there is no remittance with this saga's id")
 	case r.Final():
 		return saga.Done()
-	case !d.store.Now().Before(r.ExpiresAt):
+	case !d.books.Now().Before(r.ExpiresAt):
 		err = d.decide(ctx, r, ledger.Voided, ledger.PeerUnavailable, 0)
 	default:
 		d.metrics.retried.Inc()
@@ -165,13 +165,13 @@ func (d *Desk) Remitting(ctx context.Context, s saga.Saga) saga.Outcome {
 
 // Abort gives a transfer up that the payer's system has not decided; afterwards it shows what was decided.
 func (d *Desk) Abort(ctx context.Context, id ledger.TransferID) (ledger.Remittance, error) {
-	found, err := d.read(ctx, id)
+	found, err := d.books.Remittances(ctx, id)
 	if err != nil {
 		return ledger.Remittance{}, err
 	}
 	r, there := found[id]
 	switch {
-	case !there || r.Payer != d.store.System():
+	case !there || r.Payer != d.books.System():
 		return ledger.Remittance{}, ledger.Refuse(ledger.TransferNotFound, "this system pays no transfer %s to another", id)
 	case r.State == ledger.Posted:
 		return r, ledger.Refuse(ledger.InvalidState, "the transfer is posted: after its pivot it only goes forward")
@@ -181,6 +181,6 @@ func (d *Desk) Abort(ctx context.Context, id ledger.TransferID) (ledger.Remittan
 	if err := d.decide(ctx, r, ledger.Voided, ledger.PeerUnavailable, 0); err != nil {
 		return r, err
 	}
-	found, err = d.read(ctx, id)
+	found, err = d.books.Remittances(ctx, id)
 	return found[id], err
 }

@@ -16,7 +16,6 @@ import (
 	"lockstep/node/ledger"
 	"lockstep/node/posting"
 	"lockstep/node/store"
-	"lockstep/saga"
 )
 
 // Config bounds transfers between systems.
@@ -51,15 +50,32 @@ type Asker interface {
 	Inquire(ctx context.Context, peer, payer, ifUnknown string, ids ...string) ([]peers.InquiryResult, error)
 }
 
+// Books is what a desk needs of the system's database beside the engine.
+type Books interface {
+	System() string
+	Epoch() int64                             // of this system
+	Now() time.Time                           // the database's
+	Position(ctx context.Context) store.Token // for all that is committed now
+	// Remittances and TransferIDs read at the source: what is decided from must not be old.
+	Remittances(ctx context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]ledger.Remittance, error)
+	TransferIDs(ctx context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]bool, error)
+}
+
+// Directory knows peers and their keys; *peers.Directory is one.
+type Directory interface {
+	Peer(id string) (peers.Peer, bool)
+	State(fact peers.Fact) (jws string, err error)
+	Read(jws string) (peers.Fact, error)
+}
+
 // Desk does this system's part of transfers between systems. It is safe for many goroutines; every node has one, and each
 // may go on with what another began.
 type Desk struct {
 	config    Config
-	store     *store.Store
+	books     Books
 	engine    posting.Submitter
-	directory *peers.Directory
+	directory Directory
 	asker     Asker
-	sagas     *saga.Log
 	log       *slog.Logger
 	metrics   *metrics
 
@@ -78,14 +94,14 @@ type Final struct {
 }
 
 // Open makes a desk.
-func Open(ctx context.Context, config Config, db *store.Store, engine posting.Submitter, directory *peers.Directory, asker Asker,
-	sagas *saga.Log, registry prometheus.Registerer, log *slog.Logger,
+func Open(ctx context.Context, config Config, books Books, engine posting.Submitter, directory Directory, asker Asker,
+	registry prometheus.Registerer, log *slog.Logger,
 ) (*Desk, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
 	d := &Desk{
-		config: config, store: db, engine: engine, directory: directory, asker: asker, sagas: sagas, log: log,
+		config: config, books: books, engine: engine, directory: directory, asker: asker, log: log,
 		metrics: newMetrics(registry), waiting: map[ledger.TransferID][]chan Final{},
 	}
 	d.life, d.end = context.WithCancel(context.WithoutCancel(ctx))
@@ -106,7 +122,7 @@ func (d *Desk) Peer(id string) (ledger.Peer, bool) {
 
 // Terms are what a new transfer to a peer is held on.
 func (d *Desk) Terms() (epoch int64, expiresIn, lookAfter time.Duration) {
-	return d.store.Epoch(), d.config.ExpiresIn, d.config.LookAfter
+	return d.books.Epoch(), d.config.ExpiresIn, d.config.LookAfter
 }
 
 // errAbandoned says that a fault point was hit: this node behaves as if it had died.
@@ -141,13 +157,4 @@ func (d *Desk) submit(ctx context.Context, operation ledger.Operation) (Final, e
 		return Final{}, fmt.Errorf("remit: %T told nothing", operation)
 	}
 	return Final{Remittance: *outcome.Result.Remittance, Token: outcome.Token}, nil
-}
-
-// read finds remittances at the source: what is decided from must not be old.
-func (d *Desk) read(ctx context.Context, ids ...ledger.TransferID) (found map[ledger.TransferID]ledger.Remittance, err error) {
-	_, err = d.store.Read(ctx, store.Consistency{Source: true}, func(ctx context.Context, q *store.Queries) error {
-		found, err = q.Remittances(ctx, ids)
-		return err
-	})
-	return found, err
 }
