@@ -82,8 +82,8 @@ func (w *world) audit() (Report, error) {
 	if !w.quiet() {
 		a.breach("after %v nothing has come to rest", w.now.Sub(begin))
 	}
-	for _, conflict := range w.conflicts {
-		a.breach("a conflict: %s", conflict)
+	for _, wrong := range w.wrongs {
+		a.breach("%s", wrong)
 	}
 	for i, p := range w.parties {
 		a.journal(p, &a.rows[i])

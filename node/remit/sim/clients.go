@@ -63,9 +63,16 @@ type client struct {
 func (w *world) begin() error {
 	for _, p := range w.parties {
 		for _, account := range []ledger.AccountID{richSerial, poorSerial} {
-			if err := p.deposit(account, 400+200*int64(frozenSerial-account)); err != nil {
+			minor := 400 + 200*int64(frozenSerial-account)
+			if w.Failover {
+				minor *= 10 // a hold that was lost has to be made again
+			}
+			if err := p.deposit(account, minor); err != nil {
 				return err
 			}
+		}
+		if memory, is := p.system.(*Memory); is {
+			memory.Replicated()
 		}
 		for _, n := range p.nodes {
 			w.every(time.Second, n.goOnWithAny)
@@ -82,7 +89,7 @@ func (w *world) begin() error {
 		w.after(w.between(0, chaos), func() { p.inside() })
 		w.after(w.between(0, chaos), func() { p.abortAny() })
 	}
-	if w.Failover && w.chance(w.chances.Failover) {
+	if w.Failover {
 		for range 1 + w.random.IntN(2) {
 			p := w.parties[w.random.IntN(2)]
 			w.after(w.between(0, chaos), p.failOver)
@@ -101,7 +108,8 @@ func (w *world) newID() ledger.TransferID {
 	var bytes [16]byte
 	binary.BigEndian.PutUint64(bytes[:], w.random.Uint64())
 	binary.BigEndian.PutUint64(bytes[8:], w.random.Uint64())
-	return ledger.TransferID(fmt.Sprintf("%x-%x-7%x-8%x-%x", bytes[0:4], bytes[4:6], bytes[6:8], bytes[8:10], bytes[10:16])[:36])
+	bytes[6], bytes[8] = bytes[6]&0x0f|0x70, bytes[8]&0x3f|0x80 // RFC 9562, version 7
+	return ledger.TransferID(fmt.Sprintf("%x-%x-%x-%x-%x", bytes[0:4], bytes[4:6], bytes[6:8], bytes[8:10], bytes[10:16]))
 }
 
 func (p *party) number(serial ledger.AccountID) ledger.Number {

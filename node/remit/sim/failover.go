@@ -27,6 +27,7 @@ func (p *party) failOver() {
 	for _, r := range before.Remittances {
 		p.lost[r.ID] = p.lost[r.ID] || !r.Final() || p.differs(r)
 	}
+	clear(p.seen)
 	p.epoch++
 	memory.Epoch = p.epoch
 	p.reconciled = false

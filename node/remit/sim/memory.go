@@ -83,6 +83,9 @@ func (m *Memory) begin() {
 	}
 }
 
+// Replicated says that nothing of what is there can be lost any more.
+func (m *Memory) Replicated() { m.past = nil }
+
 // LoseTail forgets the last commits, at most as many as are known, and tells how many.
 func (m *Memory) LoseTail(commits int) int {
 	commits = min(commits, len(m.past))

@@ -74,5 +74,5 @@ func (p *party) announce(message saga.Message, fate Fate) (kept bool) {
 	if p.Mutant == EarlyEvents || fate == Commits {
 		p.after(0, func() { p.any().publish(message) })
 	}
-	return false
+	return p.Mutant == EarlyEvents
 }

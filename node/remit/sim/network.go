@@ -231,6 +231,6 @@ func (p *party) deliver(l *letter) {
 
 // Park implements remit.Bus.
 func (b bus) Park(_ context.Context, d events.Delivery, event events.Event, reason string) error {
-	b.world.conflicts = append(b.world.conflicts, fmt.Sprintf("%s parks %s of %s: %s", b.name, event.ID, d.ID, reason))
+	b.world.wrongs = append(b.world.wrongs, fmt.Sprintf("%s parks %s of %s: %s", b.name, event.ID, d.ID, reason))
 	return nil
 }

@@ -17,13 +17,12 @@ import (
 
 // Chances are what goes wrong, each in so many of a thousand cases.
 type Chances struct {
-	Drop     int // a request, an answer or an acknowledgement
-	Repeat   int // a request or a message of the broker
-	Forget   int // a message that the broker has acknowledged
-	Unknown  int // a COMMIT, before or after, whose caller goes on
-	Crash    int // a node, at a COMMIT, a publication or an acknowledgement
-	Stop     int // an owner, that wakes when others have gone on
-	Failover int // of a simulation, not of a step
+	Drop    int // a request, an answer or an acknowledgement
+	Repeat  int // a request or a message of the broker
+	Forget  int // a message that the broker has acknowledged
+	Unknown int // a COMMIT, before or after, whose caller goes on
+	Crash   int // a node, at a COMMIT, a publication or an acknowledgement
+	Stop    int // an owner, that wakes when others have gone on
 }
 
 // Options say what is simulated.
@@ -31,7 +30,7 @@ type Options struct {
 	Seed     uint64
 	Systems  [2]System // as they are; the simulation opens no accounts
 	Mutant   Mutant    // must be of systems in memory
-	Failover bool      // a system may lose its last commits, as Chances say; in memory only
+	Failover bool      // systems lose their last commits; in memory only
 	Trace    func(format string, args ...any)
 }
 
@@ -61,7 +60,7 @@ type world struct {
 	clients   []*client
 	decided   map[ledger.TransferID]bool // by a mutant that pivots first
 	forgotten bool                       // the broker has lost a message
-	conflicts []string                   // statements that nobody applies
+	wrongs    []string                   // what was seen on the way and must not be
 	failure   error                      // of the simulation itself
 }
 
@@ -75,6 +74,7 @@ type party struct {
 	epoch      int64
 	reconciled bool
 	lost       map[ledger.TransferID]bool // may have been in commits that a failover lost
+	seen       map[ledger.TransferID]ledger.State
 	inbox      []*letter
 }
 
@@ -94,7 +94,8 @@ func Run(options Options) (Report, error) {
 	w := &world{schedule: newSchedule(options.Seed), Options: options, decided: map[ledger.TransferID]bool{}}
 	w.chances = w.draw()
 	for i, name := range []string{Alpha, Beta} {
-		w.parties[i] = &party{world: w, name: name, system: options.Systems[i], epoch: firstEpoch, reconciled: true, lost: map[ledger.TransferID]bool{}}
+		w.parties[i] = &party{world: w, name: name, system: options.Systems[i], epoch: firstEpoch, reconciled: true}
+		w.parties[i].lost, w.parties[i].seen = map[ledger.TransferID]bool{}, map[ledger.TransferID]ledger.State{}
 	}
 	w.parties[0].peer, w.parties[1].peer = w.parties[1], w.parties[0]
 	for _, p := range w.parties {
@@ -120,7 +121,7 @@ func Run(options Options) (Report, error) {
 func (w *world) draw() Chances {
 	some := func(perMille int) int { return perMille * w.random.IntN(3) / 2 }
 	return Chances{
-		Drop: some(200), Repeat: some(200), Forget: some(60), Unknown: some(80), Crash: some(60), Stop: some(40), Failover: some(1000),
+		Drop: some(200), Repeat: some(200), Forget: some(60), Unknown: some(80), Crash: some(60), Stop: some(40),
 	}
 }
 
@@ -216,13 +217,24 @@ func (n *node) commit(operation ledger.Operation) (ledger.Result, *ledger.Error,
 	case err != nil:
 		w.fail(fmt.Errorf("%s: %T: %w", n.name, operation, err))
 	case refusal != nil && refusal.Code == ledger.TransferConflict:
-		w.conflicts = append(w.conflicts, fmt.Sprintf("%s: %v", n.name, refusal))
+		w.wrongs = append(w.wrongs, fmt.Sprintf("a conflict at %s: %v", n.name, refusal))
+	case result.Remittance != nil:
+		n.party.watch(*result.Remittance)
 	}
 	w.after(w.between(0, 20*time.Millisecond), n.sweep)
 	if dies {
 		n.crash("at a COMMIT")
 	}
 	return result, refusal, err
+}
+
+// watch sees that a remittance leaves Pending once and never comes back.
+func (p *party) watch(r ledger.Remittance) {
+	before, known := p.seen[r.ID]
+	if known && before != ledger.Pending && before != r.State {
+		p.wrongs = append(p.wrongs, fmt.Sprintf("%s: %s was %s and is %s", p.name, r.ID, before, r.State))
+	}
+	p.seen[r.ID] = r.State
 }
 
 func told(operation ledger.Operation, fate Fate, result ledger.Result, refusal *ledger.Error) string {
