@@ -29,7 +29,7 @@ func ofTheSystem() []invariant {
 			"SELECT 'system', CONCAT(COUNT(*), ' rows') FROM `system` HAVING COUNT(*) <> 1 " +
 				"UNION ALL SELECT id, CONCAT('epoch ', epoch, ', state ', state) FROM `system` " +
 				"WHERE (only = 1 AND id REGEXP '^[a-z][a-z0-9]{1,15}$' AND id NOT IN ('events', 'peer') AND epoch >= 1 " +
-				"AND state = 'ready') IS NOT TRUE",
+				"AND state IN ('ready', 'unreconciled')) IS NOT TRUE",
 		},
 		{
 			"books_balance", "the posted balances of all accounts sum to zero in each currency",
