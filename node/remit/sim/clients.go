@@ -166,10 +166,6 @@ func (w *world) newClient() *client {
 // ask holds the amount. A repeat looks first whether the first request has arrived: that is what its key is for.
 func (c *client) ask() {
 	p := c.party
-	if !p.reconciled {
-		p.after(time.Second, c.ask)
-		return
-	}
 	n := p.any()
 	p.spawn(n, func(ctx context.Context) {
 		found, err := books{n}.Remittances(ctx, c.remit.ID)
@@ -190,7 +186,7 @@ func (c *client) hold(ctx context.Context, n *node) {
 	operation.Epoch, operation.ExpiresIn, operation.LookAfter = n.desk.Terms()
 	outcome, err := engine{n}.Submit(ctx, posting.Command{Operation: operation})
 	switch {
-	case err != nil:
+	case err != nil, outcome.Refusal != nil && outcome.Refusal.Code == ledger.SourceUnavailable:
 		c.party.after(time.Second, c.ask)
 	case outcome.Refusal != nil:
 		c.heard, c.code = refused, outcome.Refusal.Code
@@ -249,9 +245,6 @@ func (n *node) goOnWithAny() {
 
 // goOn hands a saga to its handler.
 func (n *node) goOn(s Saga) {
-	if !n.party.reconciled {
-		return
-	}
 	n.world.spawn(n, func(ctx context.Context) {
 		handler := n.desk.Remitting
 		if s.Kind == ledger.SagaAwait {

@@ -2,23 +2,18 @@ package sim
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"lockstep/cluster/peers"
 	"lockstep/node/ledger"
-	"lockstep/node/posting"
 	"lockstep/node/remit"
 )
 
-// errReconciling is the answer about what a system does not know before it has heard from its peer what it has lost.
-var errReconciling = errors.New("sim: 503, the system is reconciling")
-
-// failOver promotes a replica that lacks the last commits. The system begins another epoch, and neither aborts nor closes
-// anything before it has reconciled.
+// failOver promotes a replica that lacks the last commits. The system begins another epoch and reconciles with its peer;
+// some of its nodes go on as if nothing had happened, with what they have in hand.
 func (p *party) failOver() {
 	memory, can := p.system.(*Memory)
-	if !can || !p.reconciled || !p.peer.reconciled || p.healed {
+	if !can || !p.reconciled || p.healed {
 		return
 	}
 	before, err := p.system.Rows()
@@ -29,12 +24,11 @@ func (p *party) failOver() {
 	}
 	clear(p.seen)
 	p.epoch++
-	memory.Epoch = p.epoch
-	p.reconciled = false
+	p.reconciled = p.Mutant == NoFence
+	memory.Epoch, memory.Unreconciled = p.epoch, !p.reconciled
 	p.trace("%s fails over without its last %d commits and begins epoch %d", p.name, lost, p.epoch)
 	for _, n := range p.nodes {
-		n.refresh()
-		if p.chance(500) {
+		if n.refresh(); p.chance(500) {
 			n.crash("with its source")
 		}
 	}
@@ -49,147 +43,57 @@ func (p *party) differs(before ledger.Remittance) bool {
 	return !there || now.State != before.State
 }
 
-// fences refuses what a system that has not reconciled may not decide.
-func (p *party) fences(operation ledger.Operation) bool {
-	if p.reconciled || p.Mutant == NoFence {
-		return false
-	}
-	switch o := operation.(type) {
-	case ledger.Conclude:
-		return o.End == ledger.Voided
-	case ledger.Close:
-		return true
-	}
-	return false
-}
-
-// answerable refuses to speak of ids that are not known before the system has reconciled.
-func (n *node) answerable(ids []string) error {
-	if n.party.reconciled {
-		return nil
-	}
-	for _, id := range ids {
-		found, err := n.party.system.Remittances(ledger.TransferID(id))
-		if _, there := found[ledger.TransferID(id)]; err != nil || !there {
-			return errReconciling
-		}
-	}
-	return nil
-}
-
-// listed is a transfer between the two systems as the peer knows it, with the word that says so.
-type listed struct {
-	remittance ledger.Remittance
-	statement  string
-}
-
-// reconcile tells the peer the epoch, hears what it knows and does what follows from it, and again from the beginning
-// until all of it has succeeded once.
+// reconcile runs the reconciliation, and again from its beginning until it has succeeded once.
 func (p *party) reconcile() {
 	n := p.any()
 	p.spawn(n, func(ctx context.Context) {
-		err := n.reconcile(ctx)
-		p.trace("%s has reconciled: %v", n.name, err)
-		if p.reconciled = err == nil; !p.reconciled {
+		reconciler := remit.Reconciler{Desk: n.desk, Informant: asker{n}, ReadOwn: (directory{n}).readOwn, Raise: n.raise}
+		done, err := reconciler.Peer(ctx, p.peer.name)
+		p.trace("%s reconciles: %+v %v", n.name, done, err)
+		if err != nil {
 			p.after(time.Second, p.reconcile)
+			return
 		}
+		for _, conflict := range done.Conflicts {
+			p.wrongs = append(p.wrongs, n.name+" reconciles with a conflict: "+conflict)
+		}
+		p.reconciled = true
+		p.system.(*Memory).Unreconciled = false //nolint:forcetypeassert // only that one fails over
 	})
 }
 
-func (n *node) reconcile(ctx context.Context) error {
-	epoch := n.party.epoch
-	var theirs int64
-	err := ask(ctx, n, func(ctx context.Context, at *node) (func(), error) {
-		err := at.noteEpoch(ctx, epoch)
+// raise notes the peer's epoch, whatever this node remembers of it.
+func (n *node) raise(ctx context.Context, _ string, epoch int64) error {
+	return outside(ctx, func(answer func(func())) {
+		n.world.fail(n.party.system.RaiseEpoch(n.party.peer.name, epoch))
+		n.refresh()
+		answer(func() {})
+	})
+}
+
+// readOwn believes what this system has stated itself.
+func (d directory) readOwn(statement string) (peers.Fact, error) {
+	return directory{d.party.peer.nodes[0]}.Read(statement)
+}
+
+// TellEpoch implements remit.Informant.
+func (a asker) TellEpoch(ctx context.Context, _ string) (theirs int64, err error) {
+	epoch := a.party.epoch
+	err = ask(ctx, a.node, func(ctx context.Context, at *node) (func(), error) {
+		err := at.raise(ctx, "", epoch)
 		current := at.party.epoch
 		return func() { theirs = current }, err
 	})
-	if err != nil {
-		return err
-	}
-	// Our own knowledge of the peer's epoch may be among what was lost.
-	if err := n.noteEpoch(ctx, theirs); err != nil {
-		return err
-	}
-	var list []listed
-	err = ask(ctx, n, func(_ context.Context, at *node) (func(), error) {
-		all, err := at.list()
-		return func() { list = all }, err
+	return theirs, err
+}
+
+// List implements remit.Informant. A page has one transfer: a reconciliation works on all of a page at once, and here
+// nothing happens at once.
+func (a asker) List(ctx context.Context, _, payer, cursor string, _ int) (answer peers.ListAnswer, err error) {
+	err = ask(ctx, a.node, func(ctx context.Context, at *node) (func(), error) {
+		page, next, err := at.desk.List(ctx, at.party.peer.name, payer, cursor, 1)
+		found := peers.ListAnswer{Epoch: at.party.epoch, Transfers: page, NextCursor: next}
+		return func() { answer = found }, err
 	})
-	for _, l := range list {
-		if err == nil {
-			err = n.believe(ctx, l)
-		}
-	}
-	return err
-}
-
-// list is what a system tells a peer that reconciles: the peer's own word where a credit rests on it, and its word on what
-// it has decided.
-func (n *node) list() (all []listed, err error) {
-	rows, err := n.party.system.Rows()
-	for _, r := range rows.Remittances {
-		if r.State != ledger.Posted {
-			continue
-		}
-		l := listed{r, r.Statement}
-		if r.Payer == n.party.name {
-			r.PayerEpoch = n.party.epoch
-			fact := remit.FactOf(ledger.PeerEvent{Peer: r.Payee, Type: ledger.EventCommitted, Remittance: r})
-			if l.statement, err = (directory{n}).State(fact); err != nil {
-				return nil, err
-			}
-		}
-		all = append(all, l)
-	}
-	return all, err
-}
-
-// believe does here what the peer shows to have been decided.
-func (n *node) believe(ctx context.Context, l listed) error {
-	if l.remittance.Payer == n.party.peer.name {
-		fact, err := (directory{n}).Read(l.statement)
-		if err != nil {
-			return err
-		}
-		return n.desk.Apply(ctx, fact, l.statement)
-	}
-	own, err := (directory{n.party.peer.nodes[0]}).Read(l.statement) // our word, which we have lost
-	if err != nil {
-		return err
-	}
-	found, err := books{n}.Remittances(ctx, l.remittance.ID)
-	if err != nil {
-		return err
-	}
-	if _, there := found[l.remittance.ID]; !there {
-		if err := n.holdAgain(ctx, l.remittance); err != nil {
-			return err
-		}
-	}
-	return n.postAgain(ctx, own)
-}
-
-// holdAgain holds what a credit at the peer rests on. The accounts of a simulation that loses holds have enough.
-func (n *node) holdAgain(ctx context.Context, r ledger.Remittance) error {
-	return n.run(ctx, ledger.Remit{
-		ID: r.ID, Actor: ledger.Actor{Principal: owner}, Peer: ledger.Peer{System: r.Payee, Settlement: settlement},
-		From: r.Transfer.From, To: r.Transfer.To, Amount: r.Transfer.Amount, Epoch: n.party.epoch, Language: "en",
-	})
-}
-
-// postAgain decides as our own word says that we had decided.
-func (n *node) postAgain(ctx context.Context, fact peers.Fact) error {
-	return n.run(ctx, ledger.Conclude{
-		ID: ledger.TransferID(fact.ID), Peer: ledger.Peer{System: fact.To, Settlement: settlement}, From: ledger.Number(fact.Payer),
-		Currency: ledger.Currency(fact.Currency), End: ledger.Posted, PayeeEpoch: fact.PayeeEpoch, Epoch: n.party.epoch,
-	})
-}
-
-func (n *node) run(ctx context.Context, operation ledger.Operation) error {
-	outcome, err := engine{n}.Submit(ctx, posting.Command{Operation: operation})
-	if err == nil && outcome.Refusal != nil {
-		return outcome.Refusal
-	}
-	return err
+	return answer, err
 }

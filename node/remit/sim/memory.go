@@ -17,7 +17,9 @@ type Memory struct {
 	System string
 	Lane   ledger.Lane
 	Epoch  int64 // of the system
-	Alter  Alter
+
+	Unreconciled bool // since its last commits were lost
+	Alter        Alter
 
 	now  tables
 	past []tables // before each of the last commits, the oldest first
@@ -168,6 +170,7 @@ func (m *Memory) lock(operation ledger.Operation, at time.Time) *ledger.Book {
 		m.Alter.Lock(operation, remittances, exposures)
 	}
 	book.WithPeers(remittances, exposures)
+	book.Stand(m.Epoch, !m.Unreconciled)
 	return book
 }
 
@@ -240,6 +243,17 @@ func (m *Memory) Remittances(ids ...ledger.TransferID) (map[ledger.TransferID]le
 		}
 	}
 	return found, nil
+}
+
+// Between implements System.
+func (m *Memory) Between(payer, payee string, after ledger.TransferID, limit int) (list []ledger.Remittance, err error) {
+	for _, id := range slices.Sorted(maps.Keys(m.now.remittances)) {
+		r := m.now.remittances[id]
+		if r.Payer == payer && r.Payee == payee && id > after && len(list) < limit {
+			list = append(list, copied(r))
+		}
+	}
+	return list, nil
 }
 
 // TransferIDs implements System.

@@ -99,9 +99,6 @@ func (a asker) Prepare(ctx context.Context, _ string, transfer peers.Transfer) (
 		if err := at.noteEpoch(ctx, request.Epoch); err != nil {
 			return nil, err
 		}
-		if !at.party.reconciled {
-			return nil, errReconciling
-		}
 		results := at.desk.Prepare(ctx, at.party.peer.name, request)
 		at.world.trace("%s answers a prepare of %s: %s %s", at.name, results[0].ID, results[0].State, results[0].Code)
 		return func() { result = results[0] }, nil
@@ -114,9 +111,6 @@ func (a asker) Inquire(ctx context.Context, _, payer, ifUnknown string, ids ...s
 	request := peers.InquiryRequest{Epoch: a.party.epoch, Payer: payer, IDs: ids, IfUnknown: ifUnknown}
 	err = ask(ctx, a.node, func(ctx context.Context, at *node) (func(), error) {
 		if err := at.noteEpoch(ctx, request.Epoch); err != nil {
-			return nil, err
-		}
-		if err := at.answerable(ids); err != nil {
 			return nil, err
 		}
 		found, err := at.desk.Inquire(ctx, at.party.peer.name, request)
@@ -134,11 +128,7 @@ func (n *node) noteEpoch(ctx context.Context, epoch int64) error {
 	if epoch <= n.known {
 		return nil
 	}
-	return outside(ctx, func(answer func(func())) {
-		n.world.fail(n.party.system.RaiseEpoch(n.party.peer.name, epoch))
-		n.refresh()
-		answer(func() {})
-	})
+	return n.raise(ctx, "", epoch)
 }
 
 // refresh reads the peer's epoch again.

@@ -34,6 +34,8 @@ type System interface {
 	// Remittances and TransferIDs read what is committed.
 	Remittances(ids ...ledger.TransferID) (map[ledger.TransferID]ledger.Remittance, error)
 	TransferIDs(ids ...ledger.TransferID) (map[ledger.TransferID]bool, error)
+	// Between lists what one system pays to another, in order of the ids, from the one after that id.
+	Between(payer, payee string, after ledger.TransferID, limit int) ([]ledger.Remittance, error)
 	// Outbox lists what is to be told to peers, the oldest first, and Told deletes one of it.
 	Outbox() ([]saga.Message, error)
 	Told(id string) error

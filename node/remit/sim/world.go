@@ -202,9 +202,6 @@ func (e engine) Submit(ctx context.Context, command posting.Command) (outcome po
 
 // commit runs an operation, whose COMMIT may have any fate, and the node as well.
 func (n *node) commit(operation ledger.Operation) (ledger.Result, *ledger.Error, error) {
-	if n.party.fences(operation) {
-		return ledger.Result{}, ledger.Refuse(ledger.StaleEpoch, "the decision is of an earlier epoch"), nil
-	}
 	w, fate, dies := n.world, Commits, false
 	if lost := w.goesWrong(w.chances.Unknown); lost || w.goesWrong(w.chances.Crash) {
 		fate, dies = LosesCommit+Fate(w.random.IntN(2)), !lost
@@ -261,6 +258,7 @@ type books struct{ *node }
 
 func (b books) System() string                           { return b.party.name }
 func (b books) Epoch() int64                             { return b.party.epoch }
+func (b books) Reconciled() bool                         { return b.party.reconciled }
 func (b books) Now() time.Time                           { return b.world.now }
 func (b books) Position(context.Context) (t store.Token) { return t }
 
@@ -282,4 +280,14 @@ func (b books) TransferIDs(ctx context.Context, ids ...ledger.TransferID) (found
 		answer(func() { found, err = read, failure })
 	})
 	return found, errors.Join(died, err)
+}
+
+// RemittancesBetween implements remit.Books.
+func (b books) RemittancesBetween(ctx context.Context, payer, payee string, after ledger.TransferID, limit int) (list []ledger.Remittance, err error) {
+	died := outside(ctx, func(answer func(func())) {
+		read, failure := b.party.system.Between(payer, payee, after, limit)
+		b.world.fail(failure)
+		answer(func() { list, err = read, failure })
+	})
+	return list, errors.Join(died, err)
 }
