@@ -125,7 +125,7 @@ func (c Conclude) Apply(b *Book) (Result, error) {
 	next.Transfer = &transfer
 	b.putRemittance(next)
 	b.finishSaga(c.ID)
-	b.tell(PeerEvent{Peer: next.Payee, Type: decision(c.End), Remittance: next})
+	b.tell(PeerEvent{Peer: next.Payee, Type: decision(c.End), Epoch: next.PayerEpoch, Remittance: next})
 	return Result{Transfer: &transfer, Remittance: &next}, nil
 }
 
@@ -137,7 +137,10 @@ func decision(end State) string {
 }
 
 // NoteCredit remembers in the payer's system that the payee's has booked the credit. It changes no money.
-type NoteCredit struct{ ID TransferID }
+type NoteCredit struct {
+	ID   TransferID
+	Peer Peer // that says so
+}
 
 // Accounts is empty.
 func (n NoteCredit) Accounts(string, Lane) []AccountID { return nil }
@@ -151,10 +154,14 @@ func (n NoteCredit) Remittances() []TransferID { return []TransferID{n.ID} }
 // Exposures is empty.
 func (n NoteCredit) Exposures() []ExposureKey { return nil }
 
-// Apply notes the time, once. A credit that we never posted is a conflict.
+// Apply notes the time, once. A credit that we never posted, or that another peer is to book, is a conflict; but what we
+// have posted may be among what we have lost, until the books are reconciled.
 func (n NoteCredit) Apply(b *Book) (Result, error) {
 	found, there := b.remittances[n.ID]
-	if !there || found.Payer != b.System || found.State != Posted {
+	if !there || found.Payer != b.System || found.Payee != n.Peer.System || found.State != Posted {
+		if err := b.mayDecide(); err != nil {
+			return Result{}, err
+		}
 		return Result{}, Refuse(TransferConflict, "the peer credited %s, which this system has not posted", n.ID)
 	}
 	if found.CreditedAt.IsZero() {

@@ -213,7 +213,7 @@ func (n *node) commit(operation ledger.Operation) (ledger.Result, *ledger.Error,
 		err = ledger.Refuse(ledger.OutcomeUnknown, "nobody answered")
 	case err != nil:
 		w.fail(fmt.Errorf("%s: %T: %w", n.name, operation, err))
-	case refusal != nil && refusal.Code == ledger.TransferConflict:
+	case refusal != nil && refusal.Code == ledger.TransferConflict && !is[ledger.NoteCredit](operation): // parked or stale
 		w.wrongs = append(w.wrongs, fmt.Sprintf("a conflict at %s: %v", n.name, refusal))
 	case result.Remittance != nil:
 		n.party.watch(*result.Remittance)
@@ -290,4 +290,9 @@ func (b books) RemittancesBetween(ctx context.Context, payer, payee string, afte
 		answer(func() { list, err = read, failure })
 	})
 	return list, errors.Join(died, err)
+}
+
+func is[T ledger.Operation](operation ledger.Operation) bool {
+	_, is := operation.(T)
+	return is
 }
