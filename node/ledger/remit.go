@@ -138,8 +138,10 @@ func decision(end State) string {
 
 // NoteCredit remembers in the payer's system that the payee's has booked the credit. It changes no money.
 type NoteCredit struct {
-	ID   TransferID
-	Peer Peer // that says so
+	ID       TransferID
+	Peer     Peer // that says so
+	Epoch    int64
+	Currency Currency
 }
 
 // Accounts is empty.
@@ -151,16 +153,20 @@ func (n NoteCredit) Holds() []HoldID { return nil }
 // Remittances is the one that was credited.
 func (n NoteCredit) Remittances() []TransferID { return []TransferID{n.ID} }
 
-// Exposures is empty.
-func (n NoteCredit) Exposures() []ExposureKey { return nil }
+// Exposures is the one to the peer, for its epoch.
+func (n NoteCredit) Exposures() []ExposureKey { return []ExposureKey{{n.Peer.System, n.Currency}} }
 
-// Apply notes the time, once. A credit that we never posted, or that another peer is to book, is a conflict; but what we
-// have posted may be among what we have lost, until the books are reconciled.
+// Apply notes the time, once. A credit that we never posted, or that another peer is to book, is a conflict. But what we
+// have posted may be among what we have lost, until the books are reconciled; and what both systems have lost, so that the
+// peer has begun another epoch since it said so, never happened.
 func (n NoteCredit) Apply(b *Book) (Result, error) {
 	found, there := b.remittances[n.ID]
 	if !there || found.Payer != b.System || found.Payee != n.Peer.System || found.State != Posted {
 		if err := b.mayDecide(); err != nil {
 			return Result{}, err
+		}
+		if n.Epoch < b.exposures[ExposureKey{n.Peer.System, n.Currency}].Epoch {
+			return Result{}, errStale(n.ID)
 		}
 		return Result{}, Refuse(TransferConflict, "the peer credited %s, which this system has not posted", n.ID)
 	}

@@ -224,7 +224,12 @@ func (d *Desk) Apply(ctx context.Context, fact peers.Fact, jws string) error {
 	var operation ledger.Operation
 	switch fact.Type {
 	case ledger.EventCredited:
-		operation = ledger.NoteCredit{ID: ledger.TransferID(fact.ID), Peer: ledger.Peer{System: fact.From}}
+		peer, known := d.Peer(fact.From)
+		amount, err := ledger.ParseMoney(fact.Amount, fact.Currency)
+		if err != nil || !known {
+			return errors.Join(errNever, peers.ErrForeign, err)
+		}
+		operation = ledger.NoteCredit{ID: ledger.TransferID(fact.ID), Peer: peer, Epoch: fact.Epoch, Currency: amount.Currency}
 	case ledger.EventCommitted, ledger.EventAborted:
 		promise, err := d.promiseOf(fact.From, fact.Epoch, fact.ID, fact.Payer, fact.Payee, fact.Amount, fact.Currency, fact.Description)
 		if err != nil {
@@ -238,18 +243,8 @@ func (d *Desk) Apply(ctx context.Context, fact peers.Fact, jws string) error {
 		return errors.Join(errNever, errors.New("a statement of an unknown kind: "+fact.Type))
 	}
 	_, err := d.submit(ctx, operation)
-	if ledger.CodeOf(err) == ledger.TransferConflict && fact.Type == ledger.EventCredited && d.forgotten(fact) {
-		err = ledger.Refuse(ledger.StaleEpoch, "%s was credited in an epoch of the peer that is over", fact.ID)
-	}
 	d.metrics.applied.WithLabelValues(fact.Type, string(ledger.CodeOf(err))).Inc()
 	return err
-}
-
-// forgotten tells whether the peer has begun another epoch since it stated the fact. What both systems have forgotten never
-// happened; what the peer still knows it has shown when it reconciled.
-func (d *Desk) forgotten(fact peers.Fact) bool {
-	theirs, known := d.directory.Peer(fact.From)
-	return known && fact.Epoch < theirs.Epoch
 }
 
 // Contradicts tells whether an error of Apply is a conflict, which an operator has to see, and not a passing trouble.

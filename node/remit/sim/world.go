@@ -202,6 +202,9 @@ func (e engine) Submit(ctx context.Context, command posting.Command) (outcome po
 
 // commit runs an operation, whose COMMIT may have any fate, and the node as well.
 func (n *node) commit(operation ledger.Operation) (ledger.Result, *ledger.Error, error) {
+	if first, there := n.claimed(operation); there {
+		return first, nil, nil
+	}
 	w, fate, dies := n.world, Commits, false
 	if lost := w.goesWrong(w.chances.Unknown); lost || w.goesWrong(w.chances.Crash) {
 		fate, dies = LosesCommit+Fate(w.random.IntN(2)), !lost
@@ -223,6 +226,18 @@ func (n *node) commit(operation ledger.Operation) (ledger.Result, *ledger.Error,
 		n.crash("at a COMMIT")
 	}
 	return result, refusal, err
+}
+
+// claimed stands for the idempotency key of a client's request: a second one finds what the first has made.
+func (n *node) claimed(operation ledger.Operation) (first ledger.Result, there bool) {
+	remit, is := operation.(ledger.Remit)
+	if !is {
+		return first, false
+	}
+	found, err := n.party.system.Remittances(remit.ID)
+	n.world.fail(err)
+	r, there := found[remit.ID]
+	return ledger.Result{Remittance: &r, Transfer: r.Transfer}, there
 }
 
 // watch sees that a remittance leaves Pending once and never comes back.
