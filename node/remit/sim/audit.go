@@ -36,6 +36,11 @@ func (w *world) heal() {
 
 // quiet tells whether nobody has anything to do.
 func (w *world) quiet() bool {
+	for _, c := range w.clients {
+		if c.heard == nothing {
+			return false
+		}
+	}
 	for _, p := range w.parties {
 		sagas, err := p.system.Sagas()
 		w.fail(err)
@@ -228,7 +233,7 @@ func (a *auditor) told(c *client) {
 	r, there := a.rows[i].remittance(c.remit.ID)
 	switch {
 	case c.party.lost[c.remit.ID]:
-	case c.heard == nothing && a.quiet():
+	case c.heard == nothing:
 		a.breach("the client of %s never heard anything", c.remit.ID)
 	case c.heard == refused && there:
 		a.breach("%s was refused with %s, and is %s", c.remit.ID, c.code, r.State)

@@ -100,7 +100,7 @@ func (m *Memory) LoseTail(commits int) int {
 
 // Submit implements System.
 func (m *Memory) Submit(operation ledger.Operation, at time.Time, fate Fate) (ledger.Result, *ledger.Error, error) {
-	m.make(operation, at)
+	m.make(operation)
 	book := m.lock(operation, at)
 	result, err := operation.Apply(book)
 	refusal, refused := err.(*ledger.Error) //nolint:errorlint // operations return refusals unwrapped
@@ -123,12 +123,12 @@ func (m *Memory) Submit(operation ledger.Operation, at time.Time, fate Fate) (le
 }
 
 // make makes stripes and exposures before their first use, in transactions of their own.
-func (m *Memory) make(operation ledger.Operation, at time.Time) {
+func (m *Memory) make(operation ledger.Operation) {
 	for _, id := range operation.Accounts(m.System, m.Lane) {
 		system, currency := ledger.StripeOf(id)
 		if _, there := m.now.accounts[id]; system != 0 && !there {
 			m.begin()
-			m.now.accounts[id] = ledger.Account{ID: id, Currency: currency, Status: ledger.Open, CreatedAt: at}
+			m.now.accounts[id] = ledger.Account{ID: id, Currency: currency, Status: ledger.Open}
 		}
 	}
 	remote, is := operation.(ledger.RemoteOperation)

@@ -13,21 +13,27 @@ import (
 var (
 	first   = flag.Uint64("sim.first", 1, "the first seed to simulate")
 	seeds   = flag.Uint64("sim.seeds", 1000, "how many seeds to simulate in memory")
-	servers = flag.Uint64("sim.mariadb", 20, "how many seeds to simulate on MariaDB")
+	mariadb = flag.Uint64("sim.mariadb", 20, "how many seeds to simulate on MariaDB")
 	trace   = flag.Bool("sim.trace", false, "print what happens; for a single seed")
 )
 
 // lane is the one that the systems in memory write with.
 var lane = ledger.Lane{Node: 1}
 
+// tracer prints what happens, if that is asked for.
+func tracer() func(format string, args ...any) {
+	if !*trace {
+		return nil
+	}
+	return func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+}
+
 // inMemory simulates a seed on systems in memory.
 func inMemory(seed uint64, mutant sim.Mutant, failover bool) (sim.Report, error) {
 	options := sim.Options{Seed: seed, Mutant: mutant, Failover: failover}
 	options.Systems[0] = sim.NewMemory(sim.Alpha, lane, sim.Fixture(sim.Alpha, !failover), sim.Beta)
 	options.Systems[1] = sim.NewMemory(sim.Beta, lane, sim.Fixture(sim.Beta, !failover), sim.Alpha)
-	if *trace {
-		options.Trace = func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
-	}
+	options.Trace = tracer()
 	return sim.Run(options)
 }
 

@@ -160,7 +160,7 @@ func (n *node) pause() time.Duration {
 	w := n.world
 	switch {
 	case w.healed:
-		return w.between(1, 2*time.Millisecond)
+		return w.between(time.Millisecond, 2*time.Millisecond)
 	case w.chance(w.chances.Stop):
 		return w.between(3*time.Second, 30*time.Second)
 	case w.chance(100):
