@@ -74,7 +74,7 @@ type Conclude struct {
 	End        State // Posted or Voided
 	Failure    Code  // of Voided
 	PayeeEpoch int64 // of Posted: from the peer's promise
-	Epoch      int64 // of this system
+	Epoch      int64 // of this system, when it asked for the promise
 }
 
 // Accounts is the payer and our stripe of the peer's settlement account.
@@ -91,7 +91,8 @@ func (c Conclude) Remittances() []TransferID { return []TransferID{c.ID} }
 // Exposures is the one to the peer.
 func (c Conclude) Exposures() []ExposureKey { return []ExposureKey{{c.Peer.System, c.Currency}} }
 
-// Apply decides, or shows what was decided.
+// Apply decides, or shows what was decided. A promise counts in the epoch only in which it was asked for: in the one before,
+// this system may have given the transfer up, and have told so, and have lost that.
 func (c Conclude) Apply(b *Book) (Result, error) {
 	found, there := b.remittances[c.ID]
 	if !there || found.Payer != b.System {
@@ -102,6 +103,9 @@ func (c Conclude) Apply(b *Book) (Result, error) {
 	}
 	if err := b.mayDecide(); err != nil {
 		return Result{}, err
+	}
+	if c.End == Posted && c.Epoch < b.ownEpoch {
+		return Result{}, Refuse(StaleEpoch, "%s was promised in an epoch of this system that is over; the peer is asked again", c.ID)
 	}
 	next, transfer := *found, *found.Transfer
 	payer, there := b.accounts[transfer.PayerID]
