@@ -59,6 +59,9 @@ type client struct {
 	patient time.Time // until then it waits for the end
 }
 
+// abortsOfFailover are more than usual: what an owner has in hand across a failover is dangerous when others end it.
+const abortsOfFailover = 20
+
 // begin lays out what happens in the simulation.
 func (w *world) begin() error {
 	for _, p := range w.parties {
@@ -90,6 +93,9 @@ func (w *world) begin() error {
 		w.after(w.between(0, chaos), func() { p.abortAny() })
 	}
 	if w.Failover {
+		for range abortsOfFailover {
+			w.after(w.between(0, chaos), w.parties[w.random.IntN(2)].abortAny)
+		}
 		for range 1 + w.random.IntN(2) {
 			p := w.parties[w.random.IntN(2)]
 			w.after(w.between(0, chaos), p.failOver)

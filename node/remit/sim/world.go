@@ -119,9 +119,13 @@ func Run(options Options) (Report, error) {
 // draw decides how much goes wrong in this simulation: some have but one kind of trouble, so that it is not hidden by
 // others.
 func (w *world) draw() Chances {
+	stop := 40
+	if w.Failover {
+		stop = 120
+	}
 	some := func(perMille int) int { return perMille * w.random.IntN(3) / 2 }
 	return Chances{
-		Drop: some(200), Repeat: some(200), Forget: some(60), Unknown: some(80), Crash: some(60), Stop: some(40),
+		Drop: some(200), Repeat: some(200), Forget: some(60), Unknown: some(80), Crash: some(60), Stop: some(stop),
 	}
 }
 
