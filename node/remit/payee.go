@@ -272,7 +272,7 @@ func (d *Desk) Awaiting(ctx context.Context, s saga.Saga) saga.Outcome {
 	case !there:
 		return saga.ParkedFor("there is no remittance with this saga's id")
 	case r.Final():
-		return saga.Done()
+		return saga.Settled() // as in Remitting
 	}
 	d.metrics.inquiries.Inc()
 	results, err := d.asker.Inquire(ctx, r.Payer, r.Payer, peers.Close, s.ID)

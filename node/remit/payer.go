@@ -157,7 +157,7 @@ func (d *Desk) Remitting(ctx context.Context, s saga.Saga) saga.Outcome {
 	case !there:
 		return saga.ParkedFor("there is no remittance with this saga's id")
 	case r.Final():
-		return saga.Done()
+		return saga.Settled() // with the decision; to end it now could end one that is open again after a failover
 	case !d.books.Now().Before(r.ExpiresAt):
 		err = d.giveUp(ctx, r)
 	default:
