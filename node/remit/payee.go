@@ -275,18 +275,18 @@ func (d *Desk) Awaiting(ctx context.Context, s saga.Saga) saga.Outcome {
 		return saga.Settled() // as in Remitting
 	}
 	d.metrics.inquiries.Inc()
-	results, err := d.asker.Inquire(ctx, r.Payer, r.Payer, peers.Close, s.ID)
+	answer, err := d.asker.Inquire(ctx, r.Payer, r.Payer, peers.Close, s.ID)
 	if err != nil {
 		return saga.Again(0, err)
 	}
-	switch results[0].State {
+	switch result := answer.Results[0]; result.State {
 	case peers.Committed:
 		var fact peers.Fact
-		if fact, err = d.directory.Read(results[0].Statement); err == nil && fact.ID == s.ID {
-			err = d.Apply(ctx, fact, results[0].Statement)
+		if fact, err = d.directory.Read(result.Statement); err == nil && fact.ID == s.ID {
+			err = d.Apply(ctx, fact, result.Statement)
 		}
 	case peers.Aborted:
-		err = d.release(ctx, r)
+		err = d.release(ctx, r, answer.Epoch)
 	default:
 		err = errUndecided
 	}
@@ -299,16 +299,16 @@ func (d *Desk) Awaiting(ctx context.Context, s saga.Saga) saga.Outcome {
 	return saga.Again(0, err)
 }
 
-// release ends a promise on the payer's answer to our question, which its signature binds to it.
-func (d *Desk) release(ctx context.Context, r ledger.Remittance) error {
+// release ends a promise on the payer's answer to our question, which its signature binds to it. It counts in the epoch only
+// in which it was given: the payer's system may have forgotten since that it gave the transfer up.
+func (d *Desk) release(ctx context.Context, r ledger.Remittance, epoch int64) error {
 	peer, known := d.Peer(r.Payer)
-	theirs, _ := d.directory.Peer(r.Payer)
 	if !known {
 		return peers.ErrUnknownPeer
 	}
 	t := r.Transfer
 	_, err := d.submit(ctx, ledger.Release{Promise: ledger.Promise{
-		ID: r.ID, Peer: peer, Epoch: max(theirs.Epoch, r.PayerEpoch), From: t.From, To: t.To, Amount: t.Amount, Description: t.Description,
+		ID: r.ID, Peer: peer, Epoch: epoch, From: t.From, To: t.To, Amount: t.Amount, Description: t.Description,
 	}})
 	return err
 }

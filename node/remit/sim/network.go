@@ -107,20 +107,21 @@ func (a asker) Prepare(ctx context.Context, _ string, transfer peers.Transfer) (
 }
 
 // Inquire implements remit.Asker.
-func (a asker) Inquire(ctx context.Context, _, payer, ifUnknown string, ids ...string) (results []peers.InquiryResult, err error) {
+func (a asker) Inquire(ctx context.Context, _, payer, ifUnknown string, ids ...string) (answer peers.InquiryAnswer, err error) {
 	request := peers.InquiryRequest{Epoch: a.party.epoch, Payer: payer, IDs: ids, IfUnknown: ifUnknown}
 	err = ask(ctx, a.node, func(ctx context.Context, at *node) (func(), error) {
 		if err := at.noteEpoch(ctx, request.Epoch); err != nil {
 			return nil, err
 		}
+		epoch := at.party.epoch // as the edge does, before the rows are read
 		found, err := at.desk.Inquire(ctx, at.party.peer.name, request)
 		if err != nil {
 			return nil, err
 		}
 		at.world.trace("%s answers an inquiry after %s: %s", at.name, found[0].ID, found[0].State)
-		return func() { results = found }, nil
+		return func() { answer = peers.InquiryAnswer{Epoch: epoch, Results: found} }, nil
 	})
-	return results, err
+	return answer, err
 }
 
 // noteEpoch raises the peer's epoch as the edge does when a request speaks of a later one.

@@ -9,9 +9,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"lockstep/cluster/local/servers"
+	"lockstep/node/ledger"
+	"lockstep/node/posting"
 	"lockstep/node/remit/sim"
 	"lockstep/node/store"
+	"lockstep/node/store/storetest"
 	"lockstep/node/verify"
 )
 
@@ -102,6 +107,81 @@ func TestMariaDBEndsWithTheRowsOfMemory(t *testing.T) {
 		}
 	}
 	t.Logf("%d transfers were posted", posted)
+}
+
+// A close waits for a prepare that has not committed yet, and then finds the promise: no tombstone stands beside it.
+func TestACloseWaitsForAPrepareThatIsUnderWay(t *testing.T) {
+	beta := openReal(t, sim.Beta, sim.Alpha)
+	beta.reset(t)
+	ctx, cancel := context.WithTimeout(context.Background(), setupMax)
+	defer cancel()
+	reached, resume := make(chan struct{}), make(chan struct{})
+	other := beta.another(ctx, t, func(point string) error {
+		if point == "before_commit" {
+			close(reached)
+			<-resume
+		}
+		return nil
+	})
+	p := newPair(t)
+	prepared, closed := make(chan posting.Outcome, 1), make(chan *ledger.Error, 1)
+	go func() {
+		outcome, _ := other.Submit(ctx, posting.Command{Operation: p.prepare()})
+		prepared <- outcome
+	}()
+	<-reached
+	var found ledger.Result
+	go func() {
+		result, refusal, err := beta.Submit(p.closing(), time.Now().UTC().Truncate(time.Microsecond), sim.Commits)
+		if err != nil {
+			refusal = ledger.Refuse(ledger.Internal, "%v", err)
+		}
+		found = result
+		closed <- refusal
+	}()
+	beta.awaitWaiter(ctx, t)
+	close(resume)
+	if outcome := <-prepared; outcome.Result.Remittance == nil || outcome.Result.Remittance.State != ledger.Pending {
+		t.Fatalf("the prepare came to %+v", outcome)
+	}
+	if refusal := <-closed; refusal != nil || found.Remittance.State != ledger.Pending {
+		t.Fatalf("the close came to %v %+v", refusal, found.Remittance)
+	}
+	rows, err := beta.Rows()
+	must(t, err)
+	if len(rows.Remittances) != 1 || rows.Remittances[0].State != ledger.Pending || rows.Remittances[0].Transfer == nil {
+		t.Errorf("the rows are %+v", rows.Remittances)
+	}
+}
+
+// another opens a second node's engine on the database.
+func (r real) another(ctx context.Context, t *testing.T, fault func(string) error) *posting.Engine {
+	t.Helper()
+	config := store.Default()
+	config.System, config.Source, config.Logger = r.name, r.database.Source, slog.New(slog.DiscardHandler)
+	opened := storetest.OpenWith(t, config)
+	lease, err := opened.LeaseNode(ctx, "127.0.0.1:0", "sim", 1)
+	must(t, err)
+	t.Cleanup(func() { _ = lease.Close() })
+	engine := posting.DefaultConfig()
+	engine.Fault = fault
+	identity := posting.Identity{Node: lease.ID, Incarnation: lease.Incarnation}
+	running, err := posting.Open(ctx, engine, opened, nil, identity, prometheus.NewRegistry(), config.Logger)
+	must(t, err)
+	t.Cleanup(func() { must(t, running.Close(context.Background())) })
+	return running
+}
+
+// awaitWaiter waits until a transaction waits for a row.
+func (r real) awaitWaiter(ctx context.Context, t *testing.T) {
+	t.Helper()
+	admin, err := sql.Open("mysql", r.database.Admin)
+	must(t, err)
+	defer admin.Close()
+	for waiting := 0; waiting == 0; {
+		must(t, admin.QueryRowContext(ctx, `SELECT COUNT(*) FROM information_schema.innodb_trx AS trx JOIN information_schema.processlist AS session
+			ON session.id = trx.trx_mysql_thread_id WHERE trx.trx_state = 'LOCK WAIT' AND session.db = ?`, r.database.Name).Scan(&waiting))
+	}
 }
 
 func text(t *testing.T, rows sim.Rows) string {
