@@ -22,8 +22,8 @@ const (
 // betweenRules are all that must hold between systems, with their meanings.
 func betweenRules() []Finding {
 	return []Finding{
-		{Invariant: creditsRestOnADecision, Meaning: "what the payee's system has posted, the payer's has posted; neither voided it"},
-		{Invariant: decisionsRestOnAPromise, Meaning: "what the payer's system has posted, the payee's has promised or posted, unless it forgot it in an earlier epoch"},
+		{Invariant: creditsRestOnADecision, Meaning: "what the payee's system has posted, the payer's has posted"},
+		{Invariant: decisionsRestOnAPromise, Meaning: "what the payer's system has posted, the payee's has promised or posted, or promised in an earlier epoch and forgot"},
 		{Invariant: promisesHaveTheirPayer, Meaning: "what the payee's system has promised, the payer's knows"},
 		{Invariant: bothSidesMoveTheSame, Meaning: "both systems have one amount, currency, description and pair of numbers"},
 		{Invariant: decisionsAreFinal, Meaning: "what was posted, voided or refused in one snapshot still is in the next"},

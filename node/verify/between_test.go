@@ -70,20 +70,27 @@ func TestAContradictionIsNamed(t *testing.T) {
 	w.fill()
 	restore := map[*party]func(){w.alpha: w.alpha.keep(), w.beta: w.beta.keep()}
 	for _, c := range contradictions {
-		system := w.alpha
-		if c.system == "beta" {
-			system = w.beta
-		}
 		joint, err := verify.Look(t.Context(), w.dsns(), within, func(snapshot int) {
-			if snapshot == c.before {
-				system.execute(w.named(c.statement))
+			for system := range restore {
+				if snapshot == c.before && (c.system == system.system || c.system == "both") {
+					system.execute(w.named(c.statement))
+				}
 			}
 		})
 		w.alpha.must(err)
+		once := map[string]bool{}
+		for _, found := range joint.Breaches {
+			if once[found.Invariant+found.Place] {
+				t.Errorf("%s is named twice: %v", found.Place, joint.Breaches)
+			}
+			once[found.Invariant+found.Place] = true
+		}
 		if !slices.ContainsFunc(joint.Breaches, func(found verify.Breach) bool { return found.Invariant == c.breaks }) {
 			t.Errorf("not seen as a breach of %q, in %s: %s\nseen: %v", c.breaks, c.system, c.statement, joint.Breaches)
 		}
-		restore[system]()
+		for _, undo := range restore {
+			undo()
+		}
 	}
 	joint, err := verify.Between(t.Context(), w.dsns(), within)
 	w.alpha.must(err)
@@ -180,6 +187,21 @@ func TestConflictsAreCounted(t *testing.T) {
 	w.alpha.must(err)
 	if pair := pairOf(t, joint, "alpha"); !joint.OK() || pair.Conflicts != 1 || pair.InFlight != 0 || len(joint.Findings) != len(verify.BetweenRules())-1 {
 		t.Errorf("got\n%s", joint)
+	}
+}
+
+// Lists end at a bound; the numbers count all.
+func TestListsOfTransfersAreBounded(t *testing.T) {
+	t.Parallel()
+	const pending, listed, named = 101, 100, 20
+	w := newWorld(t)
+	for range pending {
+		w.hold(w.alpha, w.beta, 1)
+	}
+	joint, err := verify.Between(t.Context(), w.dsns(), time.Nanosecond)
+	w.alpha.must(err)
+	if pair := pairOf(t, joint, "alpha"); pair.Pending != pending || len(pair.Unsettled) != listed || len(joint.Breaches) != named {
+		t.Errorf("%d pending, %d of them listed, %d breaches named", pair.Pending, len(pair.Unsettled), len(joint.Breaches))
 	}
 }
 

@@ -1,6 +1,6 @@
 package verify_test
 
-// contradiction is a statement against one of two healthy systems, and the rule between them that it breaks. It happens
+// contradiction is a statement against one of two healthy systems, or both, and the rule between them that it breaks. It happens
 // before the snapshot of that number is opened: 0 is the first of alpha, 2 the second.
 type contradiction struct {
 	breaks, system string
@@ -18,6 +18,7 @@ var contradictions = []contradiction{
 	{"credits_rest_on_a_decision", "beta", 0, "UPDATE remittances SET state = 'posted' WHERE id = {aborted}"},
 	{"credits_rest_on_a_decision", "beta", 0, "UPDATE remittances SET state = 'posted' WHERE id = {promised}"},
 	{"credits_rest_on_a_decision", "beta", 0, "UPDATE remittances SET state = 'posted' WHERE id = {refused}"},
+	{"credits_rest_on_a_decision", "alpha", 0, "UPDATE remittances SET state = 'conflict' WHERE id = {done}"},
 	{"decisions_rest_on_a_promise", "alpha", 0, "UPDATE remittances SET state = 'posted' WHERE id = {lonely}"},
 	{"decisions_rest_on_a_promise", "alpha", 0, "UPDATE remittances SET state = 'posted' WHERE id = {closed}"},
 	{"decisions_rest_on_a_promise", "alpha", 0, "UPDATE remittances SET state = 'posted' WHERE id = {refused}"},
@@ -46,6 +47,8 @@ var contradictions = []contradiction{
 	{"exposures_are_mirrored", "beta", 0, "UPDATE exposures SET posted = posted + 1"},
 	{"exposures_are_mirrored", "beta", 0, "UPDATE exposures SET credited = 9223372036854775807"},
 	{"exposures_are_mirrored", "beta", 0, "DELETE FROM exposures"},
+	{"exposures_are_mirrored", "both", 0, "DELETE FROM exposures"},
+	{"exposures_are_mirrored", "beta", 0, "INSERT INTO exposures VALUES ('alpha', 'USD', 1, NULL, 0, 1, 0, 0)"},
 	{"exposures_are_mirrored", "alpha", 0, "UPDATE exposures SET currency = 'USD'"},
 	{"exposures_are_mirrored", "alpha", 0, "UPDATE remittances SET state = 'voided' WHERE id = {flying}"},
 	{"money_is_constant", "alpha", 0, "UPDATE accounts SET posted = posted + 1 WHERE system_account IS NULL"},

@@ -90,7 +90,7 @@ func stateOf(s *side) string {
 // contradiction names the rule that the two sides of a transfer break; empty when they agree.
 func (c *comparison) contradiction(payer, payee *side) string {
 	switch {
-	case is(payee, "posted") && (is(payer, "voided", "refused") || c.payerLater && !is(payer, "posted", "conflict")):
+	case c.payerLater && is(payee, "posted") && !is(payer, "posted"):
 		return creditsRestOnADecision
 	case is(payer, "posted") && (is(payee, "voided", "refused") || payee == nil && !c.payerLater && !c.forgotten(payer)):
 		return decisionsRestOnAPromise
@@ -168,10 +168,9 @@ func (c *comparison) mirror(ctx context.Context, breach func(place, detail strin
 	all := maps.Clone(posted)
 	maps.Copy(all, credited)
 	maps.Copy(all, c.ahead)
-	maps.Copy(all, c.behind)
 	flows := []Flow{}
 	for _, currency := range slices.Sorted(maps.Keys(all)) {
-		flow := Flow{currency, posted.of(currency), credited.of(currency), new(big.Int).Sub(c.ahead.of(currency), c.behind.of(currency))}
+		flow := Flow{currency, posted.of(currency), credited.of(currency), c.ahead.of(currency)}
 		flows = append(flows, flow)
 		if rest := new(big.Int).Sub(flow.Posted, flow.Credited); rest.Cmp(flow.InFlight) != 0 {
 			breach(fmt.Sprintf("%s to %s %s", c.payer.system, c.payee.system, currency),
