@@ -162,10 +162,21 @@ func TestTwoSystemsThatWereRestoredLearnFromOneAnother(t *testing.T) {
 		go func() { _, err := s.reconcile(s.context()); results <- err }()
 	}
 	must(t, errors.Join(<-results, <-results))
+	w.alpha.knowsTheEpochOf(w.beta)
+	w.beta.knowsTheEpochOf(w.alpha)
 	w.settle()
 	flow.check(2)
 	flow.round()
 	w.verify()
+}
+
+// knowsTheEpochOf requires that nothing counts here any more that the other system said before its restore.
+func (s *system) knowsTheEpochOf(other *system) {
+	s.Helper()
+	epoch := other.number("SELECT epoch FROM `system`")
+	if n := s.number("SELECT COUNT(*) FROM exposures WHERE epoch <> ?", epoch) + s.number("SELECT COUNT(*) FROM peers WHERE epoch <> ?", epoch); n != 0 {
+		s.Errorf("%d rows of %s are not in epoch %d of %s", n, s.id, epoch, other.id)
+	}
 }
 
 // A reconciliation that dies is run again, wherever it died.

@@ -145,6 +145,24 @@ func TestAHeldTransferWaitsForTheReconciliation(t *testing.T) {
 	w.verify()
 }
 
+// A payee that has missed the payer's word asks for it, and a payer that still knows the transfer says it again under its
+// new epoch: what it said before the restore counts no more.
+func TestAPayerThatStillKnowsSaysItAgain(t *testing.T) {
+	w := newWorld(t)
+	payer, payee := w.alpha.funded("60"), w.beta.funded("1")
+	w.broker.Close() // no word arrives by itself
+	transfer, err := w.alpha.client.Transfer(w.context(), client.Payment{From: payer, To: payee, Amount: "25", Currency: krw})
+	must(t, err)
+	w.alpha.stop() // before beta asks
+	if state := w.alpha.state(transfer.ID) + " " + w.beta.state(transfer.ID); state != "posted pending" {
+		t.Fatalf("the transfer is %s", state)
+	}
+	w.alpha.restore(w.alpha.backup())
+	w.alpha.reconciles("alpha is ready", "1 agreed")
+	w.eventually("the payee has asked and heard", func() bool { return w.beta.posted(payee) == "26" })
+	w.verify()
+}
+
 // What the peer holds and a restored payer has forgotten is given up, and what the payer said of it in an earlier epoch
 // changes nothing any more, however late it comes.
 func TestAWordOfAnEarlierEpochChangesNothing(t *testing.T) {
