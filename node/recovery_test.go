@@ -179,6 +179,22 @@ func (s *system) knowsTheEpochOf(other *system) {
 	}
 }
 
+// A restored system may have forgotten the epoch of a peer that was restored before it, and then words of the peer would
+// count again that the peer has taken back. It learns the epoch before it believes anything.
+func TestARestoredSystemLearnsThePeersEpoch(t *testing.T) {
+	w := newWorld(t)
+	flow := newTraffic(w)
+	flow.round() // there are exposures then
+	beta := w.beta.backup()
+	w.alpha.restore(w.alpha.backup())
+	w.alpha.reconciles("alpha is ready")
+	w.beta.knowsTheEpochOf(w.alpha)
+	w.beta.restore(beta)
+	w.beta.reconciles("beta is ready")
+	w.beta.knowsTheEpochOf(w.alpha)
+	w.verify()
+}
+
 // A reconciliation that dies is run again, wherever it died.
 func TestAReconciliationThatDiedIsRunAgain(t *testing.T) {
 	w := newWorld(t)
