@@ -20,7 +20,6 @@ const (
 )
 
 var (
-	beta     = ledger.Peer{System: peer, Settlement: 10}
 	exposure = ledger.ExposureKey{Peer: peer, Currency: "KRW"}
 	remitted = ledger.TransferID("0197a0b2-0000-7000-8000-000000000001")
 	noon     = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

@@ -59,9 +59,6 @@ type client struct {
 	patient time.Time // until then it waits for the end
 }
 
-// abortsOfFailover are more than usual: what an owner has in hand across a failover is dangerous when others end it.
-const abortsOfFailover = 20
-
 // begin lays out what happens in the simulation.
 func (w *world) begin() error {
 	for _, p := range w.parties {
@@ -93,10 +90,7 @@ func (w *world) begin() error {
 		w.after(w.between(0, chaos), func() { p.abortAny() })
 	}
 	if w.Failover {
-		for range abortsOfFailover {
-			w.after(w.between(0, chaos), w.parties[w.random.IntN(2)].abortAny)
-		}
-		for range 1 + w.random.IntN(2) {
+		for range w.random.IntN(2) {
 			p := w.parties[w.random.IntN(2)]
 			w.after(w.between(0, chaos), p.failOver)
 		}
@@ -229,13 +223,18 @@ func (c *client) look() {
 	}
 }
 
-// abortAny is an operator who gives up some transfer.
+// abortAny is an operator who gives up some transfer that hangs.
 func (p *party) abortAny() {
-	if len(p.clients) == 0 {
+	var hanging []*client
+	for _, c := range p.clients {
+		if c.party == p && c.held && c.heard == nothing {
+			hanging = append(hanging, c)
+		}
+	}
+	if len(hanging) == 0 {
 		return
 	}
-	c := p.clients[p.random.IntN(len(p.clients))]
-	n := c.party.any()
+	c, n := hanging[p.random.IntN(len(hanging))], p.any()
 	p.spawn(n, func(ctx context.Context) { _, _ = n.desk.Abort(ctx, c.remit.ID) })
 }
 

@@ -9,6 +9,20 @@ import (
 	"lockstep/node/remit"
 )
 
+// tempt has the payer's system fail over soon after the payee's has heard of a decision: that is when most is lost.
+func (p *party) tempt(operation ledger.Operation) {
+	perMille := 0
+	switch operation.(type) {
+	case ledger.Release:
+		perMille = 250
+	case ledger.Credit:
+		perMille = 30
+	}
+	if p.Failover && p.goesWrong(perMille) {
+		p.after(p.between(0, time.Second), p.peer.failOver)
+	}
+}
+
 // failOver promotes a replica that lacks the last commits. The system begins another epoch and reconciles with its peer;
 // some of its nodes go on as if nothing had happened, with what they have in hand.
 func (p *party) failOver() {

@@ -17,12 +17,17 @@ const (
 	MemoryEvents Mutant = "memory events" // events are published after it, from memory
 	PivotFirst   Mutant = "pivot first"   // the payer's system decides before the promise
 	NoEpochs     Mutant = "epochs"        // statements of an epoch that is over count
-	NoFence      Mutant = "fence"         // a system aborts and closes before it has reconciled
+	NoFence      Mutant = "fence"         // a system decides and closes before it has reconciled
 )
 
 // Mutants lists all of them.
 func Mutants() []Mutant {
 	return []Mutant{NoBarrier, NoTombstone, EarlyEvents, MemoryEvents, PivotFirst, NoEpochs, NoFence}
+}
+
+// OfFailover tells whether the guard is about what a failover has lost.
+func (m Mutant) OfFailover() bool {
+	return m == NoEpochs || m == NoFence
 }
 
 // apply breaks the systems of a world.

@@ -92,7 +92,7 @@ func TestNoFaultBetweenTwoStepsLosesMoney(t *testing.T) {
 func TestEachGuardIsMissed(t *testing.T) {
 	for _, mutant := range sim.Mutants() {
 		t.Run(string(mutant), func(t *testing.T) {
-			failover := mutant == sim.NoEpochs || mutant == sim.NoFence
+			failover := mutant.OfFailover()
 			seed, report, _, _ := sweep(t, 1000, func(seed uint64) (sim.Report, error) { return inMemory(seed, mutant, failover) })
 			if seed == 0 {
 				t.Fatal("nobody misses it in 1000 seeds")

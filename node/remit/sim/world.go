@@ -166,6 +166,9 @@ func (n *node) pause() time.Duration {
 	case w.healed:
 		return w.between(time.Millisecond, 2*time.Millisecond)
 	case w.chance(w.chances.Stop):
+		if w.Failover { // what an owner has in hand is most dangerous when others end it meanwhile
+			w.after(w.between(0, 3*time.Second), n.party.abortAny)
+		}
 		return w.between(3*time.Second, 30*time.Second)
 	case w.chance(100):
 		return w.between(0, time.Second)
@@ -226,6 +229,7 @@ func (n *node) commit(operation ledger.Operation) (ledger.Result, *ledger.Error,
 		n.party.watch(*result.Remittance)
 	}
 	w.after(w.between(0, 20*time.Millisecond), n.sweep)
+	n.party.tempt(operation)
 	if dies {
 		n.crash("at a COMMIT")
 	}
