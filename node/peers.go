@@ -150,7 +150,18 @@ func (n *Node) busConfig() events.Config {
 	if n.config.NATS.MaxDeliver > 0 {
 		config.MaxDeliver = n.config.NATS.MaxDeliver
 	}
+	config.Fault = n.carrierFault
 	return config
+}
+
+// carrierFault is called around each publication and each acknowledgement.
+func (n *Node) carrierFault(point string) error { return n.desk.Fault(busFaults[point]) }
+
+// busFaults are the names under which a configuration knows the fault points of the bus and the outbox.
+var busFaults = map[string]string{
+	events.FaultBeforePublish: "publish_before", events.FaultAfterPublish: "publish_after",
+	events.FaultBeforeAck: "ack_before", events.FaultAfterAck: "ack_after",
+	"publish: before": "outbox_before", "publish: after": "outbox_after",
 }
 
 // openBus publishes what the engine announces and hears what peers state. Without a broker's address a system is alone.
@@ -168,6 +179,7 @@ func (n *Node) openBus(ctx context.Context) error {
 	n.outbox = saga.DefaultOutbox(sagaDatabase{n.store}, carrier)
 	n.outbox.Logger, n.outbox.Workers = n.log, outboxWorkers
 	n.outbox.Backoff.Max = max(n.config.Peers.LookAfter, n.outbox.Backoff.Min)
+	n.outbox.Fault = n.carrierFault
 	if err := n.outbox.Open(ctx); err != nil {
 		return err
 	}
