@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -177,7 +178,7 @@ func (n *Node) openBus(ctx context.Context) error {
 	n.onClose(func(context.Context) error { bus.Close(); return nil })
 	carrier := remit.NewCarrier(n.desk, bus)
 	n.outbox = saga.DefaultOutbox(sagaDatabase{n.store}, carrier)
-	n.outbox.Logger, n.outbox.Workers = n.log, outboxWorkers
+	n.outbox.Logger, n.outbox.Workers, n.outbox.AttemptsMax = n.log, outboxWorkers, math.MaxInt32 // a broker may be away for days
 	n.outbox.Backoff.Max = max(n.config.Peers.LookAfter, n.outbox.Backoff.Min)
 	n.outbox.Fault = n.carrierFault
 	if err := n.outbox.Open(ctx); err != nil {
@@ -190,7 +191,7 @@ func (n *Node) openBus(ctx context.Context) error {
 }
 
 const (
-	outboxWorkers   = 64
+	outboxWorkers   = 256
 	consumeParallel = 8
 	announcedMax    = 4096                   // messages that wait to be published at once; the sweeper takes the rest
 	ownEventsPause  = 250 * time.Millisecond // own listeners are told together, for nobody's money waits for them

@@ -31,6 +31,7 @@ type bank struct {
 	operator local.ClientCredentials
 	clients  []local.ClientCredentials // by principal
 	numbers  []string                  // by account; all are of one length
+	abroad   []string                  // accounts of another system, to be paid
 
 	life   string // begins every idempotency key of this bank
 	keys   atomic.Int64

@@ -45,6 +45,7 @@ func sections() []section {
 		{"speed", "throughput and latency against SQL by hand, and memory", speed},
 		{"journal", "the same load with and without a large journal before it", largeJournal},
 		{"locks", "Redis locks on, on without early release, and off", compareLocks},
+		{"cross", "transfers between two systems, beside those inside one", compareCross},
 		{"reads", "balances read from the replica and from the source, beside transfers", compareReads},
 	}, faultSections()...)
 }

@@ -59,6 +59,8 @@ type Books interface {
 	// Remittances and TransferIDs read at the source: what is decided from must not be old.
 	Remittances(ctx context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]ledger.Remittance, error)
 	TransferIDs(ctx context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]bool, error)
+	// NoteCredits notes what the payees' system says it has booked, and tells which ids this system has not posted.
+	NoteCredits(ctx context.Context, ids []ledger.TransferID) (foreign []ledger.TransferID, err error)
 }
 
 // Directory knows peers and their keys; *peers.Directory is one.

@@ -10,12 +10,13 @@ func ofAccounts() []invariant {
 				currency REGEXP '^[A-Z]{3}$' AND status IN ('open', 'frozen', 'closed')) IS NOT TRUE`,
 		},
 		{
-			"stripes_have_their_system_account", "a stripe belongs to cash or suspense, and to the node and lane that its id names",
-			`SELECT id, CONCAT('system account ', COALESCE(system_account, 'none'), ', node ', COALESCE(node, 'none'), ', lane ', COALESCE(lane, 'none'),
+			"stripes_have_their_system_account", "a stripe belongs to cash, suspense or the settlement with a peer, and to the node and lane that its id names",
+			`SELECT a.id, CONCAT('system account ', COALESCE(system_account, 'none'), ', node ', COALESCE(node, 'none'), ', lane ', COALESCE(lane, 'none'),
 					', ', currency, ', ', status, ', owner ', owner)
-				FROM accounts WHERE (system_account IS NOT NULL OR id >= 10000000000000) AND
-				(system_account IN (1, 2) AND id DIV 10000000000 = 1000 + system_account AND (id DIV 100) MOD 100000 = node AND
-				id MOD 100 = lane AND currency REGEXP '^[A-Z]{3}$' AND status = 'open' AND owner = '' AND
+				FROM accounts a LEFT JOIN peers p ON p.settlement = a.system_account
+				WHERE (a.system_account IS NOT NULL OR a.id >= 10000000000000) AND
+				((a.system_account IN (1, 2) OR p.id IS NOT NULL) AND a.id DIV 10000000000 = 1000 + a.system_account AND
+				(a.id DIV 100) MOD 100000 = node AND a.id MOD 100 = lane AND currency REGEXP '^[A-Z]{3}$' AND status = 'open' AND owner = '' AND
 				overdraft_limit = 0 AND pending_debit = 0) IS NOT TRUE`,
 		},
 		{
@@ -47,7 +48,7 @@ func ofAccounts() []invariant {
 		{
 			"reservations_sum_to_pending_credit", "an account's promised credits sum to its pending credits",
 			`SELECT a.id, CONCAT('pending_credit ', a.pending_credit, ', promised ', COALESCE(r.total, 0)) FROM accounts a
-				LEFT JOIN (SELECT payee_id, SUM(amount) AS total FROM transfers WHERE state = 'pending' GROUP BY payee_id) AS r
+				LEFT JOIN (SELECT payee_id, SUM(amount) AS total FROM transfers WHERE state = 'pending' AND payee_id IS NOT NULL GROUP BY payee_id) AS r
 					ON r.payee_id = a.id WHERE a.pending_credit <> COALESCE(r.total, 0)`,
 		},
 	}
@@ -68,9 +69,12 @@ func ofHolds() []invariant {
 				LEFT JOIN accounts a ON a.id = h.account_id WHERE (a.currency = h.currency AND a.system_account IS NULL) IS NOT TRUE`,
 		},
 		{
-			"holds_sum_to_pending_debit", "an account's open holds sum to its pending debits",
-			`SELECT a.id, CONCAT('pending_debit ', a.pending_debit, ', open holds ', COALESCE(h.total, 0)) FROM accounts a
-				LEFT JOIN (SELECT account_id, SUM(amount) AS total FROM holds WHERE state = 'pending' GROUP BY account_id) AS h
+			"holds_sum_to_pending_debit", "an account's open holds and pending transfers to other systems sum to its pending debits",
+			`SELECT a.id, CONCAT('pending_debit ', a.pending_debit, ', open holds and transfers ', COALESCE(h.total, 0)) FROM accounts a
+				LEFT JOIN (SELECT account_id, SUM(amount) AS total FROM
+						(SELECT account_id, amount FROM holds WHERE state = 'pending'
+						UNION ALL SELECT payer_id, amount FROM transfers WHERE state = 'pending' AND payer_id IS NOT NULL) AS held
+					GROUP BY account_id) AS h
 					ON h.account_id = a.id WHERE a.pending_debit <> COALESCE(h.total, 0)`,
 		},
 		{
@@ -106,11 +110,11 @@ func ofKeys() []invariant {
 				) IS NOT TRUE`,
 		},
 		{
-			"claims_have_one_effect", "a transfer that is the answer of an idempotency key exists, and is that of no other key",
-			`SELECT SQL_BIG_RESULT id, CONCAT(SUM(claims), ' keys, ', SUM(moves), ' transfers') FROM
-				(SELECT transfer_id AS id, 1 AS claims, 0 AS moves FROM idempotency WHERE transfer_id IS NOT NULL
-				UNION ALL SELECT id, 0, 1 FROM transfers) AS answers
-				GROUP BY id HAVING SUM(claims) > 1 OR SUM(claims) > SUM(moves)`,
+			"claims_have_one_effect", "a transfer that is the answer of an idempotency key exists, is paid by this system, and is the answer of no other key",
+			"SELECT SQL_BIG_RESULT id, CONCAT(SUM(claims), ' keys, ', SUM(moves), ' transfers') FROM " +
+				"(SELECT transfer_id AS id, 1 AS claims, 0 AS moves FROM idempotency WHERE transfer_id IS NOT NULL " +
+				"UNION ALL SELECT t.id, 0, 1 FROM transfers t JOIN `system` s ON s.only = 1 AND s.id = t.payer_system) AS answers " +
+				`GROUP BY id HAVING SUM(claims) > 1 OR SUM(claims) > SUM(moves)`,
 		},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ const principal = "client:bank"
 // books are kept by real engines, two nodes of one system, on a database of their own.
 type books struct {
 	testing.TB
+	system   string
 	database servers.Database
 	store    *store.Store
 	nodes    [2]*posting.Engine
@@ -31,10 +33,20 @@ type books struct {
 	turn     sync.Mutex
 }
 
+// newBooks are those of alpha.
 func newBooks(tb testing.TB) *books {
 	tb.Helper()
-	config, database := storetest.Database(tb)
-	b := &books{TB: tb, database: database, store: storetest.OpenWith(tb, config)}
+	return newBooksOf(tb, storetest.System)
+}
+
+func newBooksOf(tb testing.TB, system string) *books {
+	tb.Helper()
+	b := &books{TB: tb, system: system, database: servers.Shared(tb).Database(tb)}
+	b.must(store.Migrate(tb.Context(), b.database.Migrate, system, slog.New(slog.DiscardHandler)))
+	config := store.Default()
+	config.System, config.Source, config.Replicas = system, b.database.Source, []string{b.database.Replica}
+	config.Logger = storetest.Logger(tb)
+	b.store = storetest.OpenWith(tb, config)
 	for i := range b.nodes {
 		lease, err := b.store.LeaseNode(tb.Context(), "127.0.0.1:1", "test", 1)
 		b.must(err)
@@ -93,7 +105,7 @@ func (b *books) open(currency ledger.Currency, overdraft int64) ledger.Number {
 			return answer, answer, err
 		})
 	b.must(err)
-	return ledger.NewNumber(storetest.System, account.ID)
+	return ledger.NewNumber(b.system, account.ID)
 }
 
 // submit has one of the nodes carry out an operation under a key of its own.
@@ -198,6 +210,7 @@ func (b *books) fill() {
 	b.refused(0, ledger.AccountClosed, deposit(idle, 1))
 	b.status(b.open("KRW", 0), ledger.Frozen)
 	b.open("JPY", 0) // never used
+	b.exchange(one, two)
 }
 
 func (b *books) status(number ledger.Number, status ledger.Status) {

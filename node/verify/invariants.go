@@ -18,7 +18,7 @@ type invariant struct {
 
 // invariants are all that must hold of one system's schema at any moment, in a consistent snapshot.
 func invariants() []invariant {
-	return slices.Concat(ofTheSystem(), ofTheJournal(), ofTransfers(), ofAccounts(), ofHolds(), ofKeys())
+	return slices.Concat(ofTheSystem(), ofTheJournal(), ofTransfers(), ofRemittances(), ofPeers(), ofAccounts(), ofHolds(), ofKeys())
 }
 
 // ofTheSystem are about the system as a whole. Its table has a name that MySQL reserves.
@@ -101,7 +101,9 @@ func ofTheJournal() []invariant {
 }
 
 // ofTransfers are about transfers and the accounts that they name. Ids of stripes begin with 1000 + the serial of their
-// system account, ten digits from the right: those of cash with 1001.
+// system account, ten digits from the right: those of cash with 1001, of suspense with 1002, of the settlement with a peer
+// with 1000 + peers.settlement. A transfer between two systems has one account here until it is posted: the other one is
+// then the settlement with the other system.
 func ofTransfers() []invariant {
 	return []invariant{
 		{
@@ -110,28 +112,38 @@ func ofTransfers() []invariant {
 				GROUP BY id HAVING COUNT(*) > 1`,
 		},
 		{
-			"transfers_are_whole", "a transfer has a known kind and state, an amount in range, two accounts, and an end unless it is pending",
-			`SELECT id, CONCAT(state, ' ', kind, ' of ', amount, ' from ', COALESCE(payer_id, 'nobody'), ' to ', COALESCE(payee_id, 'nobody'),
-					', finished ', COALESCE(finished_at, 'never'), ', hold ', COALESCE(hold_id, 'none')) FROM transfers
-				WHERE (kind IN ('deposit', 'withdrawal', 'transfer', 'capture') AND state IN ('pending', 'posted', 'voided') AND
-					amount BETWEEN 1 AND 1000000000000000 AND (state <> 'posted' OR payer_id <> payee_id) AND
-					(finished_at IS NULL) = (state = 'pending') AND COALESCE(finished_at >= created_at, TRUE) AND
-					(hold_id IS NOT NULL) = (kind = 'capture')) IS NOT TRUE`,
+			"transfers_are_whole", "a transfer has a known kind and state, an amount in range, an end unless it is pending, and two accounts once it is posted: before, and when it is voided, this system's one",
+			"SELECT t.id, CONCAT(t.state, ' ', t.kind, ' of ', t.amount, ' from ', COALESCE(t.payer_id, 'nobody'), ' to ', " +
+				"COALESCE(t.payee_id, 'nobody'), ', finished ', COALESCE(t.finished_at, 'never'), ', hold ', COALESCE(t.hold_id, 'none')) " +
+				"FROM transfers t JOIN `system` s ON s.only = 1 " +
+				`WHERE (t.kind IN ('deposit', 'withdrawal', 'transfer', 'capture') AND t.amount BETWEEN 1 AND 1000000000000000 AND
+					IF(t.state = 'posted', t.payer_id <> t.payee_id, t.state IN ('pending', 'voided') AND t.kind = 'transfer' AND
+						(t.payer_id IS NOT NULL) = (t.payer_system = s.id) AND (t.payee_id IS NULL) = (t.payer_system = s.id)) AND
+					(t.finished_at IS NULL) = (t.state = 'pending') AND COALESCE(t.finished_at >= t.created_at, TRUE) AND
+					(t.hold_id IS NOT NULL) = (t.kind = 'capture')) IS NOT TRUE`,
 		},
 		{
-			"transfers_name_their_accounts", "the numbers that a transfer shows are those of its accounts, and cash for the stripes of cash",
+			"transfers_name_their_accounts", "the numbers that a transfer shows are those of its accounts, cash for the stripes of cash and the other system's for those of its settlement; suspense takes another system's money only",
 			"SELECT t.id, CONCAT(t.payer_system, ': ', t.kind, ' from ', t.from_number, ' (', COALESCE(t.payer_id, 'nobody'), ') to ', " +
-				"t.to_number, ' (', COALESCE(t.payee_id, 'nobody'), ')') FROM transfers t JOIN `system` s ON s.only = 1 WHERE (" +
-				`(t.from_number = 'cash') = (t.kind = 'deposit') AND (t.to_number = 'cash') = (t.kind = 'withdrawal') AND
-					COALESCE((t.payer_id DIV 10000000000 = 1001) = (t.kind = 'deposit'), TRUE) AND
-					COALESCE((t.payee_id DIV 10000000000 = 1001) = (t.kind = 'withdrawal'), TRUE) AND
-					IF(t.payer_id < 1000000000000 OR t.kind = 'deposit', t.payer_system = s.id, TRUE) AND
-					IF(t.payer_id < 1000000000000, t.from_number LIKE CONCAT(s.id, '-', LPAD(t.payer_id, 12, '0'), '__'), TRUE) AND
-					IF(t.payee_id < 1000000000000, t.to_number LIKE CONCAT(s.id, '-', LPAD(t.payee_id, 12, '0'), '__'), TRUE)
+				"t.to_number, ' (', COALESCE(t.payee_id, 'nobody'), ')') FROM transfers t JOIN `system` s ON s.only = 1 " +
+				`LEFT JOIN peers p ON p.id = IF(t.payer_system = s.id, SUBSTRING_INDEX(t.to_number, '-', 1), t.payer_system) WHERE (
+					(t.from_number = 'cash') = (t.kind = 'deposit') AND (t.to_number = 'cash') = (t.kind = 'withdrawal') AND CASE
+						WHEN t.payer_system <> s.id THEN t.from_number LIKE CONCAT(p.id, '-______________') AND
+							COALESCE(t.payer_id DIV 10000000000 = 1000 + p.settlement, TRUE)
+						WHEN t.kind = 'deposit' THEN t.payer_id DIV 10000000000 = 1001
+						ELSE t.payer_id < 1000000000000 AND t.from_number LIKE CONCAT(s.id, '-', LPAD(t.payer_id, 12, '0'), '__') END
+					AND CASE
+						WHEN t.payer_system <> s.id THEN t.to_number LIKE CONCAT(s.id, '-______________') AND
+							(t.payee_id DIV 10000000000 = 1002 AND t.state = 'posted' OR
+							t.payee_id < 1000000000000 AND t.to_number LIKE CONCAT(s.id, '-', LPAD(t.payee_id, 12, '0'), '__'))
+						WHEN t.kind = 'withdrawal' THEN t.payee_id DIV 10000000000 = 1001
+						WHEN p.id IS NULL THEN t.payee_id < 1000000000000 AND t.to_number LIKE CONCAT(s.id, '-', LPAD(t.payee_id, 12, '0'), '__')
+						ELSE t.kind = 'transfer' AND t.to_number LIKE CONCAT(p.id, '-______________') AND
+							COALESCE(t.payee_id DIV 10000000000 = 1000 + p.settlement, TRUE) END
 				) IS NOT TRUE`,
 		},
 		{
-			"transfers_keep_one_currency", "both accounts of a transfer exist and keep its currency",
+			"transfers_keep_one_currency", "the accounts of a transfer exist and keep its currency",
 			`SELECT t.id, CONCAT(t.currency, ' from ', COALESCE(a.currency, 'no account'), ' to ', COALESCE(b.currency, 'no account'))
 				FROM transfers t LEFT JOIN accounts a ON a.id = t.payer_id LEFT JOIN accounts b ON b.id = t.payee_id
 				WHERE (t.payer_id IS NULL OR a.currency = t.currency) IS NOT TRUE OR

@@ -29,13 +29,14 @@ func TestHealthyBooksHaveNoBreach(t *testing.T) {
 	t.Parallel()
 	b := newBooks(t)
 	b.fill()
+	const unposted = 4 // of exchange: one pending and one voided each way
 	heard := 0
 	report, err := verify.Run(t.Context(), b.database.Source, func(verify.Finding) { heard++ })
 	b.must(err)
 	if !report.OK() {
 		t.Errorf("breaches in healthy books: %v", report.Breaches)
 	}
-	if report.System != "alpha" || report.Accounts < 7 || report.Transfers < 15 || report.Entries != 2*report.Transfers {
+	if report.System != "alpha" || report.Accounts < 7 || report.Transfers < 15 || report.Entries != 2*(report.Transfers-unposted) {
 		t.Errorf("counted %+v", report)
 	}
 	if heard != len(report.Findings) || heard < 20 {
@@ -96,7 +97,7 @@ func TestACorruptedRowIsNamed(t *testing.T) {
 	t.Parallel()
 	b := newBooks(t)
 	b.fill()
-	for _, c := range corruptions {
+	for _, c := range allCorruptions() {
 		report := b.corrupted(t, c.statement)
 		if !slices.ContainsFunc(report.Breaches, func(found verify.Breach) bool { return found.Invariant == c.breaks }) {
 			t.Errorf("not seen as a breach of %s: %s\nseen: %v", c.breaks, c.statement, report.Breaches)
@@ -110,7 +111,7 @@ func TestACorruptedRowIsNamed(t *testing.T) {
 func TestEveryInvariantHasACorruption(t *testing.T) {
 	t.Parallel()
 	for name := range verify.Queries() {
-		if !slices.ContainsFunc(corruptions, func(c corruption) bool { return c.breaks == name }) {
+		if !slices.ContainsFunc(allCorruptions(), func(c corruption) bool { return c.breaks == name }) {
 			t.Errorf("no corruption breaks %s: nobody has seen it fail", name)
 		}
 	}
@@ -126,6 +127,7 @@ func TestExtremeNumbersAreNamed(t *testing.T) {
 		"transfers": {"amount"},
 		"holds":     {"amount", "captured"},
 		"entries":   {"amount", "balance_after"},
+		"exposures": {"reserved", "credited", "posted"},
 	} {
 		for _, column := range columns {
 			for _, number := range []string{"9223372036854775807", "-9223372036854775808"} {
