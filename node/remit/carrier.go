@@ -2,6 +2,8 @@ package remit
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,7 +42,8 @@ func (c *Carrier) Publish(ctx context.Context, m saga.Message) error {
 const eventsMax = 400
 
 // PublishAll implements saga.Packer: it tells one destination all events of a kind in one message, or a few. A message's id
-// follows from the first row's, so that the broker drops a plain repeat; other repeats are dropped by whoever hears them.
+// follows from all that it tells, so that the broker drops a plain repeat, and nothing that tells of anything more; other
+// repeats are dropped by whoever hears them.
 func (c *Carrier) PublishAll(ctx context.Context, messages []saga.Message) error {
 	to := messages[0].Destination
 	packed := map[string][]events.Event{}
@@ -59,7 +62,7 @@ func (c *Carrier) PublishAll(ctx context.Context, messages []saga.Message) error
 			subject = events.Transfer(c.desk.books.System(), to, strings.TrimPrefix(kind, "transfer."))
 		}
 		for part := range slices.Chunk(list, eventsMax) {
-			if err := c.publish(ctx, subject, messages[0].ID+"."+part[0].ID, part); err != nil {
+			if err := c.publish(ctx, subject, part); err != nil {
 				return err
 			}
 		}
@@ -118,11 +121,16 @@ func (c *Carrier) own(m saga.Message) (map[string][]events.Event, error) {
 	return packed, nil
 }
 
-func (c *Carrier) publish(ctx context.Context, subject, id string, list []events.Event) error {
+func (c *Carrier) publish(ctx context.Context, subject string, list []events.Event) error {
 	data, err := events.Pack(list)
 	if err != nil {
 		return err
 	}
+	of := sha256.New()
+	for _, event := range list {
+		fmt.Fprintln(of, event.ID)
+	}
+	id := hex.EncodeToString(of.Sum(nil))
 	return c.bus.Publish(ctx, events.Message{Subject: subject, ID: id, Data: data, Headers: map[string]string{"Content-Type": events.ContentType}})
 }
 
@@ -210,6 +218,9 @@ func (c *Carrier) noteCredits(ctx context.Context, d events.Delivery, list []hea
 	for _, h := range list {
 		ids = append(ids, ledger.TransferID(h.fact.ID))
 	}
+	if err := c.desk.fault("before_credited"); err != nil {
+		return err
+	}
 	foreign, err := c.desk.books.NoteCredits(ctx, ids)
 	if err != nil {
 		return err
@@ -220,7 +231,7 @@ func (c *Carrier) noteCredits(ctx context.Context, d events.Delivery, list []hea
 			err = errors.Join(err, c.park(ctx, d, h.event, "the peer credited what this system has not posted"))
 		}
 	}
-	return err
+	return errors.Join(err, c.desk.fault("after_credited"))
 }
 
 func (c *Carrier) park(ctx context.Context, d events.Delivery, event events.Event, reason string) error {
