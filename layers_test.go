@@ -33,7 +33,7 @@ var imports = map[string][]string{
 		"lockstep/node/remit", "lockstep/node/store",
 	},
 	"lockstep/node": {
-		"lockstep/api", "lockstep/api/auth", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/locks", "lockstep/node/ledger",
+		"lockstep/api", "lockstep/api/auth", "lockstep/api/httpsig", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/locks", "lockstep/node/ledger",
 		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/saga",
 	},
 }

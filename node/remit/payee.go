@@ -139,8 +139,10 @@ func (d *Desk) standing(r ledger.Remittance) (peers.InquiryResult, error) {
 		result.State = peers.Committed
 	}
 	if r.Payer == d.books.System() && r.State == ledger.Posted {
+		fact := FactOf(ledger.PeerEvent{Peer: r.Payee, Type: ledger.EventCommitted, Remittance: r})
+		fact.Epoch = max(fact.Epoch, d.books.Epoch()) // said again: what was said in an earlier epoch counts no more
 		var err error
-		result.Statement, err = d.directory.State(FactOf(ledger.PeerEvent{Peer: r.Payee, Type: ledger.EventCommitted, Remittance: r}))
+		result.Statement, err = d.directory.State(fact)
 		return result, err
 	}
 	return result, nil

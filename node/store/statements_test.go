@@ -435,7 +435,7 @@ func (e *evaluation) field(x *ast.SelectorExpr, in *function) (found []string) {
 	}
 	for kind, fields := range e.fields {
 		place, has := fields[x.Sel.Name]
-		if !has || (kind != "dialect" && kind != "invariant") {
+		if !has || (kind != "dialect" && kind != "invariant" && kind != "keyring") {
 			continue
 		}
 		for _, literal := range e.literals[kind] {

@@ -11,3 +11,14 @@ func Queries() map[string]string {
 	}
 	return queries
 }
+
+// Look is Between with something that happens before a snapshot is opened.
+var Look = look
+
+// BetweenRules are the names of all rules between systems.
+func BetweenRules() (names []string) {
+	for _, rule := range betweenRules() {
+		names = append(names, rule.Invariant)
+	}
+	return names
+}

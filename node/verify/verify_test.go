@@ -173,7 +173,7 @@ func TestTheCommandFailsUponABreach(t *testing.T) {
 	t.Parallel()
 	b := newBooks(t)
 	b.fill()
-	out, healthy := run(t, verify.Command{DSN: b.database.Source})
+	out, healthy := run(t, verify.Command{DSN: []string{b.database.Source}})
 	if healthy != nil || !strings.Contains(out, "holds   entries_sum_to_zero") || !strings.Contains(out, "0 breaches") {
 		t.Errorf("%v:\n%s", healthy, out)
 	}
@@ -182,11 +182,11 @@ func TestTheCommandFailsUponABreach(t *testing.T) {
 	defer db.Close()
 	_, err = db.ExecContext(t.Context(), "UPDATE entries SET amount = amount + 1 WHERE sequence = 2 LIMIT 1")
 	b.must(err)
-	out, breach := run(t, verify.Command{DSN: b.database.Source})
+	out, breach := run(t, verify.Command{DSN: []string{b.database.Source}})
 	if !errors.Is(breach, verify.ErrBreach) || !strings.Contains(out, "BREACH  entries_sum_to_zero") || strings.Contains(out, " 0 breaches") {
 		t.Errorf("%v:\n%s", breach, out)
 	}
-	out, breach = run(t, verify.Command{DSN: b.database.Source, JSON: true})
+	out, breach = run(t, verify.Command{DSN: []string{b.database.Source}, JSON: true})
 	var report struct {
 		OK       *bool            `json:"ok"`
 		System   string           `json:"system"`
