@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -138,7 +137,7 @@ func (x *crossing) refusalsReleaseTheHold(t *testing.T) {
 // capHolds has 100 payments of 10 at once ask for room of 300, at two nodes of the payee's system.
 func (x *crossing) capHolds(t *testing.T) {
 	const payments, room = 100, 30
-	x.introduce(t, "beta", "alpha", x.keysOf("alpha"), "--cap", "JPY=300")
+	x.introduceAlpha(t, "--cap", "JPY=300")
 	alpha, beta := x.on(t, 0).inHaste(), x.on(t, 1)
 	payer, payee := alpha.account("JPY", "10000"), beta.account("JPY", "0")
 	nodes := x.admins[2:]
@@ -182,14 +181,13 @@ func (x *crossing) capHolds(t *testing.T) {
 // bothDirections has 64 clients pay both ways for a while, over the same two accounts and over a hundred others, during
 // which alpha's key is replaced. Nobody is refused, nor has to ask twice.
 func (x *crossing) bothDirections(t *testing.T) {
-	const clients, activeIn, perSecondMin = 64, 5 * time.Second, 20
+	const clients, activeIn, perSecondMin = 64, 8 * time.Second, 20
 	l := x.load(t, x.books, "1", clients, across(x.population(t)))
 	began := time.Now()
 	stop := l.start(t)
-	next := filepath.Join(x.options.Dir, "alpha", "next-keys.json")
-	x.command(t, "alpha", "keygen", "--rotate", "--active-in", activeIn.String(), "--out", next)
+	x.command(t, "alpha", "keygen", "--rotate", "--active-in", activeIn.String(), "--out", x.alphaKeys())
 	rotated := time.Now()
-	x.introduce(t, "beta", "alpha", next)
+	x.introduceAlpha(t)
 	if late := time.Since(rotated); late > activeIn-2*time.Second {
 		t.Logf("the other side has pinned the new key only %v before it signs", activeIn-late)
 	}

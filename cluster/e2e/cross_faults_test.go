@@ -60,7 +60,7 @@ func timesWanted(t *testing.T) (times int64) {
 func (x *crossing) abandonedAnywhere(t *testing.T) {
 	const clients = 32
 	times := timesWanted(t)
-	x.introduce(t, "beta", "alpha", x.keysOf("alpha"), "--cap", "EUR=10.00")
+	x.introduceAlpha(t, "--cap", "EUR=10.00")
 	euros := newRecord("EUR")
 	rich, poor := euros.open(x.on(t, 0).inHaste(), "10000.00"), euros.open(x.on(t, 1).inHaste(), "0")
 	loads := []*crossLoad{

@@ -122,20 +122,14 @@ func (x *crossing) command(t *testing.T, system, name string, args ...string) {
 	}
 }
 
-// introduce has a system pin another's address and keys.
-func (x *crossing) introduce(t *testing.T, to, other, jwksFile string, more ...string) {
+// introduceAlpha has beta pin alpha's address and its keys of now.
+func (x *crossing) introduceAlpha(t *testing.T, more ...string) {
 	t.Helper()
-	base := x.sides[0].balancer
-	if other == "beta" {
-		base = x.sides[1].balancer
-	}
-	x.command(t, to, "peers add", append([]string{"--id", other, "--url", base, "--jwks-file", jwksFile}, more...)...)
+	x.command(t, "beta", "peers add", append([]string{"--id", "alpha", "--url", x.sides[0].balancer, "--jwks-file", x.alphaKeys()}, more...)...)
 }
 
-// keysOf is where a system's first key set is for others to pin.
-func (x *crossing) keysOf(system string) string {
-	return filepath.Join(x.options.Dir, system, "peer-keys.json")
-}
+// alphaKeys is where alpha's key set is for others to pin.
+func (x *crossing) alphaKeys() string { return filepath.Join(x.options.Dir, "alpha", "peer-keys.json") }
 
 // population opens the accounts of the loads, once: the first of each side is the one that everybody wants.
 func (x *crossing) population(t *testing.T) [2][]string {
