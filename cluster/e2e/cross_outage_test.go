@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +18,8 @@ func (x *crossing) withoutBroker(t *testing.T) {
 	if err := x.Kill(brokerName, true); err != nil {
 		t.Fatal(err)
 	}
+	restart := sync.OnceValue(func() error { return x.StartProcess(context.WithoutCancel(t.Context()), brokerName) })
+	defer restart() //nolint:errcheck // of a test that has failed already
 	asked := x.counted(t, "lockstep_remit_inquiries_total")[""]
 	l := x.load(t, x.books, "1", clients, across(numbers))
 	stop := l.start(t)
@@ -35,7 +38,7 @@ func (x *crossing) withoutBroker(t *testing.T) {
 	if waiting := x.counted(t, "lockstep_outbox_waiting")[""]; waiting == 0 {
 		t.Error("nothing waits for the broker")
 	}
-	if err := x.StartProcess(t.Context(), brokerName); err != nil {
+	if err := restart(); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "what waited for the broker is told", func() bool { return x.counted(t, "lockstep_outbox_waiting")[""] == 0 })
