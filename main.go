@@ -23,19 +23,22 @@ import (
 var version = "dev"
 
 type commands struct {
-	Up      local.UpCommand     `cmd:"" help:"Start a whole local cluster and stay with it."`
-	Down    local.DownCommand   `cmd:"" help:"Stop the local cluster."`
-	Ctl     local.CtlCommand    `cmd:"" help:"Control the processes of the local cluster."`
-	Demo    demo.Command        `cmd:"" help:"Move money on the local cluster and prove that none was lost."`
-	Node    node.Command        `cmd:"" help:"Run one node of a payment system."`
-	Migrate node.MigrateCommand `cmd:"" help:"Bring the database schema up to date."`
-	Clients node.ClientsCommand `cmd:"" help:"Manage the programs that may use a system."`
-	Keygen  node.KeygenCommand  `cmd:"" help:"Make the key by which other systems know this one."`
-	Peers   node.PeersCommand   `cmd:"" help:"Make other systems known, list and test them."`
-	Verify  verify.Command      `cmd:"" help:"Recompute every invariant of the books from the journal."`
-	Bench   bench.Command       `cmd:"" help:"Measure the engine against SQL by hand, in one run."`
-	Broker  broker.Command      `cmd:"" hidden:"" help:"Run the NATS server that carries events between systems."`
-	Version versionCommand      `cmd:"" help:"Print the version."`
+	Up        local.UpCommand       `cmd:"" help:"Start a whole local cluster and stay with it."`
+	Down      local.DownCommand     `cmd:"" help:"Stop the local cluster."`
+	Ctl       local.CtlCommand      `cmd:"" help:"Control the processes of the local cluster."`
+	Demo      demo.Command          `cmd:"" help:"Move money on the local cluster and prove that none was lost."`
+	Node      node.Command          `cmd:"" help:"Run one node of a payment system."`
+	Migrate   node.MigrateCommand   `cmd:"" help:"Bring the database schema up to date."`
+	Clients   node.ClientsCommand   `cmd:"" help:"Manage the programs that may use a system."`
+	Keygen    node.KeygenCommand    `cmd:"" help:"Make the key by which other systems know this one."`
+	Peers     node.PeersCommand     `cmd:"" help:"Make other systems known, list and test them."`
+	Backup    node.BackupCommand    `cmd:"" help:"Write all data of a system into a file."`
+	Restore   node.RestoreCommand   `cmd:"" help:"Replace all data of a system by a backup."`
+	Reconcile node.ReconcileCommand `cmd:"" help:"Compare a system's books with its peers' after a restore or a failover."`
+	Verify    verify.Command        `cmd:"" help:"Recompute every invariant of the books from the journal."`
+	Bench     bench.Command         `cmd:"" help:"Measure the engine against SQL by hand, in one run."`
+	Broker    broker.Command        `cmd:"" hidden:"" help:"Run the NATS server that carries events between systems."`
+	Version   versionCommand        `cmd:"" help:"Print the version."`
 }
 
 type versionCommand struct{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -168,12 +169,22 @@ func (x *exchange) postPeerInquiries() error {
 	})
 }
 
+// postPeerEpoch notes a peer's epoch whatever this node remembers of it: the peer relies on the answer, and this system's
+// database may have forgotten what the node has not.
 func (x *exchange) postPeerEpoch() error {
 	return x.servePeer(func(x *exchange, from string) error {
-		if _, err := decodePeer(x, func(r peers.EpochRequest) int64 { return r.Epoch }, from); err != nil {
+		request, err := decodePeer(x, func(r peers.EpochRequest) int64 { return r.Epoch }, from)
+		if err != nil {
 			return err
 		}
-		return x.answer(200, peers.EpochAnswer{Epoch: x.server.deps.Peers.Epoch()})
+		p := x.server.deps.Peers
+		if err := p.Raise(x.context(), from, request.Epoch); err != nil {
+			return err
+		}
+		if err := p.Directory.Refresh(x.context()); err != nil {
+			return err
+		}
+		return x.answer(200, peers.EpochAnswer{Epoch: p.Epoch()})
 	})
 }
 
@@ -194,6 +205,42 @@ func (x *exchange) getPeerTransfer() error {
 		}
 		return x.answer(200, peers.InquiryAnswer{Epoch: p.Epoch(), Results: results})
 	})
+}
+
+// getPeerTransfers lists the transfers between the two systems that one of them pays, for a reconciliation.
+func (x *exchange) getPeerTransfers() error {
+	return x.servePeer(func(x *exchange, from string) error {
+		payer, cursor := x.fiber.Query("payer"), x.fiber.Query("cursor")
+		limit, err := peerLimit(x.fiber.Query("limit"))
+		switch {
+		case err != nil:
+			return err
+		case payer != from && payer != x.server.deps.System:
+			return ledger.Refuse(ledger.Forbidden, "the payer is neither the sender nor the receiver")
+		case cursor != "" && !canonicalUUID(cursor):
+			return ledger.Refuse(ledger.InvalidRequest, "cursor is the next_cursor of the page before")
+		}
+		ctx, cancel := context.WithTimeout(x.context(), peerWaitMax)
+		defer cancel()
+		p := x.server.deps.Peers
+		page, next, err := p.List(ctx, from, payer, cursor, limit)
+		if err != nil {
+			return err
+		}
+		return x.answer(200, peers.ListAnswer{Epoch: p.Epoch(), Transfers: page, NextCursor: next})
+	})
+}
+
+// peerLimit is how many transfers a page has; the default is the most.
+func peerLimit(text string) (int, error) {
+	if text == "" {
+		return peers.BatchMax, nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > peers.BatchMax {
+		return 0, ledger.Refuse(ledger.InvalidRequest, "limit is between 1 and %d", peers.BatchMax)
+	}
+	return limit, nil
 }
 
 // getPeerPayee tells a peer's payer whom it is about to pay.

@@ -18,6 +18,7 @@ type Remitter interface {
 	Begin(remittance ledger.Remittance)
 	Await(ctx context.Context, id ledger.TransferID) (remit.Final, bool)
 	Prepare(ctx context.Context, from string, request peers.PrepareRequest) []peers.PrepareResult
+	List(ctx context.Context, from, payer, cursor string, limit int) (page []peers.Listed, next string, err error)
 	Inquire(ctx context.Context, from string, request peers.InquiryRequest) ([]peers.InquiryResult, error)
 }
 

@@ -58,6 +58,7 @@ func (s *Server) routes() []route {
 
 		{"GET", "/peer/v1/jwks.json", "", false, (*exchange).getPeerKeys},
 		{"POST", "/peer/v1/transfers", "", false, (*exchange).postPeerTransfers},
+		{"GET", "/peer/v1/transfers", "", false, (*exchange).getPeerTransfers},
 		{"GET", "/peer/v1/transfers/{payer}/{id}", "", false, (*exchange).getPeerTransfer},
 		{"POST", "/peer/v1/inquiries", "", false, (*exchange).postPeerInquiries},
 		{"POST", "/peer/v1/epoch", "", false, (*exchange).postPeerEpoch},

@@ -65,6 +65,9 @@ func (n *Node) warnings(state store.State) []string {
 	if state.Source.Problem != "" {
 		warnings = append(warnings, "source: "+state.Source.Problem)
 	}
+	if !state.Reconciled {
+		warnings = append(warnings, "reconcile: this system was restored; transfers between systems wait for `lockstep reconcile`")
+	}
 	for _, replica := range state.Replicas {
 		if replica.Problem != "" {
 			warnings = append(warnings, "replica "+replica.Address+": "+replica.Problem)

@@ -61,6 +61,15 @@ func (b books) Remittances(ctx context.Context, ids ...ledger.TransferID) (found
 	return found, err
 }
 
+// RemittancesBetween implements remit.Books.
+func (b books) RemittancesBetween(ctx context.Context, payer, payee string, after ledger.TransferID, limit int) (list []ledger.Remittance, err error) {
+	err = atSource(ctx, b.Store, func(ctx context.Context, q *store.Queries) error {
+		list, err = q.RemittancesBetween(ctx, payer, payee, after, limit)
+		return err
+	})
+	return list, err
+}
+
 // TransferIDs implements remit.Books.
 func (b books) TransferIDs(ctx context.Context, ids ...ledger.TransferID) (found map[ledger.TransferID]bool, err error) {
 	err = atSource(ctx, b.Store, func(ctx context.Context, q *store.Queries) error {
@@ -186,7 +195,7 @@ func (n *Node) openBus(ctx context.Context) error {
 	}
 	n.onClose(func(context.Context) error { return n.outbox.Close() })
 	n.announce(ctx)
-	ready := func() bool { return n.store.State().Source.OK }
+	ready := func() bool { return n.store.State().Source.OK && n.store.Reconciled() }
 	return bus.Consume(carrier.Handle, events.Options{Ready: ready, Parallel: consumeParallel})
 }
 

@@ -74,6 +74,10 @@ func (a *Account) canReceive(number Number, amount int64) error {
 const (
 	CashSerial     AccountID = 1
 	SuspenseSerial AccountID = 2
+
+	// ReceivableSerial is what customers owe whose payment a peer has booked, while we have lost it and their account cannot
+	// pay it any more.
+	ReceivableSerial AccountID = 3
 )
 
 // Cash is what a deposit shows as its payer and a withdrawal as its payee.

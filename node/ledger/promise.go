@@ -68,8 +68,11 @@ func (p Prepare) Apply(b *Book) (Result, error) {
 	if p.TransferExists {
 		return Result{}, Refuse(IdempotencyKeyReused, "the id %s belongs to another transfer", p.ID)
 	}
+	if err := b.mayDecide(); err != nil {
+		return Result{}, err
+	}
 	next := Remittance{
-		ID: p.ID, Payer: p.Peer.System, Payee: b.System, State: Pending, PayerEpoch: p.Epoch, PayeeEpoch: p.OwnEpoch,
+		ID: p.ID, Payer: p.Peer.System, Payee: b.System, State: Pending, PayerEpoch: p.Epoch, PayeeEpoch: b.epoch(p.OwnEpoch),
 		ExpiresAt: b.Now.Add(p.AskAfter), CreatedAt: b.Now,
 	}
 	if refusal := p.reserve(b, &next); refusal != nil {
@@ -139,7 +142,7 @@ func (c Credit) Apply(b *Book) (Result, error) {
 		return Result{}, Refuse(TransferConflict, "%s is %s here, and the peer says that it is committed", c.ID, found.State)
 	case there:
 		return c.book(b, *found, *found.Transfer, true)
-	case c.PayeeEpoch >= c.OwnEpoch:
+	case c.PayeeEpoch >= b.epoch(c.OwnEpoch):
 		return Result{}, Refuse(TransferConflict, "the peer committed %s, which was never promised in this epoch", c.ID)
 	case !b.exposures[c.exposure()].admits(c.Amount.Minor):
 		return Result{}, Refuse(PeerCapExceeded, "%s was promised before this system was restored, and is above the peer's cap", c.ID)
@@ -208,7 +211,7 @@ func (r Release) Apply(b *Book) (Result, error) {
 	case there && (found.State != Pending || !r.same(found)):
 		return Result{}, Refuse(TransferConflict, "%s is %s here, and the peer says that it is aborted", r.ID, found.State)
 	case !there:
-		return Close{ID: r.ID, Payer: r.Peer.System, Payee: b.System}.Apply(b)
+		return Close{ID: r.ID, Payer: r.Peer.System, Payee: b.System, Reconciling: true}.Apply(b) // the payer has decided it
 	}
 	next, transfer := *found, *found.Transfer
 	payee, locked := b.accounts[transfer.PayeeID]

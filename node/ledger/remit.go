@@ -36,6 +36,9 @@ func (r Remit) Exposures() []ExposureKey { return nil }
 
 // Apply holds the amount, or refuses.
 func (r Remit) Apply(b *Book) (Result, error) {
+	if err := b.mayDecide(); err != nil {
+		return Result{}, err
+	}
 	payer, err := b.owned(r.From, r.Actor)
 	if err != nil {
 		return Result{}, err
@@ -53,7 +56,7 @@ func (r Remit) Apply(b *Book) (Result, error) {
 		Description: r.Description, Reference: r.Reference, CreatedAt: b.Now,
 	}
 	remittance := Remittance{
-		ID: r.ID, Payer: b.System, Payee: r.Peer.System, State: Pending, PayerEpoch: r.Epoch, ExpiresAt: b.Now.Add(r.ExpiresIn),
+		ID: r.ID, Payer: b.System, Payee: r.Peer.System, State: Pending, PayerEpoch: b.epoch(r.Epoch), ExpiresAt: b.Now.Add(r.ExpiresIn),
 		Language: r.Language, RequestID: r.RequestID, CreatedAt: b.Now, Transfer: &transfer,
 	}
 	b.putRemittance(remittance)
@@ -97,6 +100,9 @@ func (c Conclude) Apply(b *Book) (Result, error) {
 	if found.Final() {
 		return Result{Remittance: found, Transfer: found.Transfer}, nil
 	}
+	if err := b.mayDecide(); err != nil {
+		return Result{}, err
+	}
 	next, transfer := *found, *found.Transfer
 	payer, there := b.accounts[transfer.PayerID]
 	if !there {
@@ -104,7 +110,7 @@ func (c Conclude) Apply(b *Book) (Result, error) {
 	}
 	b.remember(payer)
 	payer.PendingDebit -= transfer.Amount.Minor
-	next.State, next.PayerEpoch, next.FinishedAt = c.End, c.Epoch, b.Now
+	next.State, next.PayerEpoch, next.FinishedAt = c.End, b.epoch(c.Epoch), b.Now
 	transfer.State, transfer.FinishedAt = c.End, b.Now
 	if c.End == Posted {
 		next.PayeeEpoch = c.PayeeEpoch
@@ -164,6 +170,7 @@ func (n NoteCredit) Apply(b *Book) (Result, error) {
 type Close struct {
 	ID           TransferID
 	Payer, Payee string
+	Reconciling  bool // the other system has noted our epoch, so that nothing we may have said before can still count
 }
 
 // Accounts is empty.
@@ -181,6 +188,9 @@ func (c Close) Exposures() []ExposureKey { return nil }
 // Apply writes the tombstone, unless there is a row.
 func (c Close) Apply(b *Book) (Result, error) {
 	if _, there := b.remittances[c.ID]; !there {
+		if err := b.mayDecide(); err != nil && !c.Reconciling {
+			return Result{}, err
+		}
 		b.putRemittance(Remittance{
 			ID: c.ID, Payer: c.Payer, Payee: c.Payee, State: Voided, Failure: TransferAborted, ExpiresAt: b.Now,
 			CreatedAt: b.Now, FinishedAt: b.Now,

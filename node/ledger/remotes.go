@@ -11,11 +11,15 @@ type remotes struct {
 	exposures   map[ExposureKey]*Exposure
 	made        map[TransferID]bool // put into the book: true when the row is new
 	exposed     map[ExposureKey]bool
+
+	ownEpoch     int64
+	unreconciled bool
 }
 
 // WithPeers adds the locked rows of transfers between systems to the book.
 func (b *Book) WithPeers(remittances []Remittance, exposures []Exposure) {
 	b.remotes = remotes{
+		ownEpoch: b.ownEpoch, unreconciled: b.unreconciled,
 		remittances: make(map[TransferID]*Remittance, len(remittances)), exposures: make(map[ExposureKey]*Exposure, len(exposures)),
 		made: map[TransferID]bool{}, exposed: map[ExposureKey]bool{},
 	}
@@ -25,6 +29,21 @@ func (b *Book) WithPeers(remittances []Remittance, exposures []Exposure) {
 	for _, exposure := range exposures {
 		b.exposures[exposure.ExposureKey] = &exposure
 	}
+}
+
+// Stand tells the book in which epoch this system is, and whether its books were compared with those of its peers in it.
+// While they were not, nothing is begun, decided or closed between two systems: what is not known may have happened.
+func (b *Book) Stand(epoch int64, reconciled bool) { b.ownEpoch, b.unreconciled = epoch, !reconciled }
+
+// epoch is this system's: an operation may have been made in an earlier one.
+func (b *Book) epoch(known int64) int64 { return max(known, b.ownEpoch) }
+
+// mayDecide refuses while the books are not reconciled.
+func (b *Book) mayDecide() error {
+	if b.unreconciled {
+		return Refuse(SourceUnavailable, "this system was restored and is comparing its books with those of its peers; transfers between systems wait")
+	}
+	return nil
 }
 
 // ChangedRemittances lists the remittances that are new, and those that were there and changed, each in order of its id.

@@ -51,6 +51,10 @@ func (l *lane) lockRemotes(ctx context.Context, b *batch) error {
 	if !any {
 		return nil
 	}
+	standing, err := store.ReadStanding(ctx, b.tx)
+	if err != nil {
+		return err
+	}
 	exposures, err := store.LockExposures(ctx, b.tx, ledger.SortExposures(keys))
 	if err != nil {
 		return err
@@ -61,6 +65,7 @@ func (l *lane) lockRemotes(ctx context.Context, b *batch) error {
 		return err
 	}
 	b.book.WithPeers(remittances, exposures)
+	b.book.Stand(standing.Epoch, standing.Reconciled)
 	return nil
 }
 

@@ -11,6 +11,8 @@ type metrics struct {
 	applied   *prometheus.CounterVec // by type and code
 	inquiries prometheus.Counter
 	faults    *prometheus.CounterVec // by point
+
+	receivable prometheus.Counter
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -29,6 +31,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		inquiries: counter("inquiries_total", "Times that a payer's system was asked about an old promise."),
 		faults:    counters("faults_total", "Fault points that were hit.", "point"),
 	}
-	registry.MustRegister(m.begun, m.ended, m.retried, m.prepares, m.applied, m.inquiries, m.faults)
+	m.receivable = counter("receivable_total", "Forgotten payments that no account could bear.")
+	registry.MustRegister(m.begun, m.ended, m.retried, m.prepares, m.applied, m.inquiries, m.faults, m.receivable)
 	return m
 }

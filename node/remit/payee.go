@@ -90,12 +90,14 @@ func (d *Desk) promiseOf(from string, epoch int64, id, payer, payee, amount, cur
 	return ledger.Promise{ID: ledger.TransferID(id), Peer: peer, Epoch: epoch, From: payerNumber, To: payeeNumber, Amount: money, Description: description}, nil
 }
 
-// Inquire tells a peer how transfers between the two stand, and closes ids that nobody knows if it wants so.
+// Inquire tells a peer how transfers between the two stand, and closes ids that nobody knows if it wants so. While this
+// system is unreconciled it tells of no unknown id: it may have forgotten it.
 func (d *Desk) Inquire(ctx context.Context, from string, request peers.InquiryRequest) ([]peers.InquiryResult, error) {
 	ids := make([]ledger.TransferID, len(request.IDs))
 	for i, id := range request.IDs {
 		ids[i] = ledger.TransferID(id)
 	}
+	epoch := d.books.Epoch() // read before the rows: a word about an older row must not carry a newer epoch
 	found, err := d.books.Remittances(ctx, ids...)
 	if err != nil {
 		return nil, err
@@ -104,6 +106,9 @@ func (d *Desk) Inquire(ctx context.Context, from string, request peers.InquiryRe
 	for i, id := range ids {
 		results[i] = peers.InquiryResult{ID: request.IDs[i], State: peers.Unknown}
 		r, there := found[id]
+		if !there && !d.books.Reconciled() {
+			return nil, errUnreconciled()
+		}
 		if !there && request.IfUnknown == peers.Close {
 			if r, err = d.close(ctx, id, from, request.Payer); err != nil {
 				return nil, err
@@ -111,7 +116,7 @@ func (d *Desk) Inquire(ctx context.Context, from string, request peers.InquiryRe
 			there = true
 		}
 		if there && r.Payer == request.Payer && (r.Payer == from || r.Payee == from) {
-			if results[i], err = d.standing(r); err != nil {
+			if results[i], err = d.standing(r, epoch); err != nil {
 				return nil, err
 			}
 		}
@@ -129,23 +134,74 @@ func (d *Desk) close(ctx context.Context, id ledger.TransferID, from, payer stri
 	return final.Remittance, err
 }
 
-// standing is how a transfer stands; of a final one that we pay it carries our signed word.
-func (d *Desk) standing(r ledger.Remittance) (peers.InquiryResult, error) {
-	result := peers.InquiryResult{ID: string(r.ID), State: peers.Aborted}
+// standing is how a transfer stands; of one that we have posted it carries our signed word.
+func (d *Desk) standing(r ledger.Remittance, epoch int64) (result peers.InquiryResult, err error) {
+	result = peers.InquiryResult{ID: string(r.ID), State: stateOf(r)}
+	if r.Payer == d.books.System() && r.State == ledger.Posted {
+		result.Statement, err = d.restate(r, epoch)
+	}
+	return result, err
+}
+
+// stateOf is how an inquiry calls a remittance's state.
+func stateOf(r ledger.Remittance) string {
 	switch r.State {
 	case ledger.Pending:
-		result.State = peers.Pending
+		return peers.Pending
 	case ledger.Posted:
-		result.State = peers.Committed
+		return peers.Committed
 	}
-	if r.Payer == d.books.System() && r.State == ledger.Posted {
-		fact := FactOf(ledger.PeerEvent{Peer: r.Payee, Type: ledger.EventCommitted, Remittance: r})
-		fact.Epoch = max(fact.Epoch, d.books.Epoch()) // said again: what was said in an earlier epoch counts no more
-		var err error
-		result.Statement, err = d.directory.State(fact)
-		return result, err
+	return peers.Aborted
+}
+
+// restate says our decision again, under our present epoch: a word of an earlier one counts no more at a peer that was told
+// of this one.
+func (d *Desk) restate(r ledger.Remittance, epoch int64) (string, error) {
+	event := ledger.PeerEvent{Peer: r.Payee, Type: ledger.EventAborted, Remittance: r}
+	if r.State == ledger.Posted {
+		event.Type = ledger.EventCommitted
 	}
-	return result, nil
+	event.PayerEpoch = max(event.PayerEpoch, epoch)
+	return d.directory.State(FactOf(event))
+}
+
+// List shows a peer a page of the transfers that one of the two systems pays to the other, each with the signed word that
+// it rests on: the payer's own, said anew, or the one that a credit was booked on.
+func (d *Desk) List(ctx context.Context, from, payer, cursor string, limit int) (page []peers.Listed, next string, err error) {
+	payee := d.books.System()
+	if payer == payee {
+		payee = from
+	}
+	epoch := d.books.Epoch()
+	list, err := d.books.RemittancesBetween(ctx, payer, payee, ledger.TransferID(cursor), limit)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, r := range list {
+		listed, err := d.listed(r, epoch)
+		if err != nil {
+			return nil, "", err
+		}
+		page = append(page, listed)
+	}
+	if len(list) == limit {
+		next = string(list[len(list)-1].ID)
+	}
+	return page, next, nil
+}
+
+func (d *Desk) listed(r ledger.Remittance, epoch int64) (listed peers.Listed, err error) {
+	listed = peers.Listed{ID: string(r.ID), State: stateOf(r), FinishedAt: r.FinishedAt, Statement: r.Statement}
+	t := r.Transfer
+	if t == nil {
+		return listed, nil // a tombstone moves nothing, and rests on no word
+	}
+	listed.Payer, listed.Payee = peers.Account{Account: string(t.From)}, peers.Account{Account: string(t.To)}
+	listed.Amount, listed.Currency = t.Amount.Decimal(), string(t.Amount.Currency)
+	if r.Payer == d.books.System() && r.Final() {
+		listed.Statement, err = d.restate(r, epoch)
+	}
+	return listed, err
 }
 
 // FactOf is what an event states.
@@ -198,6 +254,9 @@ func Stale(err error) bool { return ledger.CodeOf(err) == ledger.StaleEpoch }
 // Awaiting is the saga of a promise in the payee's system: when it has grown old, the payer's system is asked what it has
 // decided. It never decides alone.
 func (d *Desk) Awaiting(ctx context.Context, s saga.Saga) saga.Outcome {
+	if !d.books.Reconciled() {
+		return saga.Again(unreconciledPause, errUnreconciled())
+	}
 	id := ledger.TransferID(s.ID)
 	found, err := d.books.Remittances(ctx, id)
 	if err != nil {

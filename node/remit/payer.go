@@ -138,7 +138,12 @@ func (d *Desk) decide(ctx context.Context, r ledger.Remittance, end ledger.State
 
 // Remitting is the saga of a transfer in the payer's system: before its deadline the peer is asked again, after it the
 // transfer is given up. After the pivot nothing is left to do here: the events go on by themselves.
+//
+// While the system is unreconciled nothing is decided: what is pending here may be credited there.
 func (d *Desk) Remitting(ctx context.Context, s saga.Saga) saga.Outcome {
+	if !d.books.Reconciled() {
+		return saga.Again(unreconciledPause, errUnreconciled())
+	}
 	id := ledger.TransferID(s.ID)
 	found, err := d.books.Remittances(ctx, id)
 	if err != nil {

@@ -54,6 +54,7 @@ type Asker interface {
 type Books interface {
 	System() string
 	Epoch() int64                             // of this system
+	Reconciled() bool                         // false after a restore, until its books were compared with those of its peers
 	Now() time.Time                           // the database's
 	Position(ctx context.Context) store.Token // for all that is committed now
 	// Remittances and TransferIDs read at the source: what is decided from must not be old.
@@ -61,6 +62,8 @@ type Books interface {
 	TransferIDs(ctx context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]bool, error)
 	// NoteCredits notes what the payees' system says it has booked, and tells which ids this system has not posted.
 	NoteCredits(ctx context.Context, ids []ledger.TransferID) (foreign []ledger.TransferID, err error)
+	// RemittancesBetween lists what one system pays to another, in order of the ids, from the one after that id.
+	RemittancesBetween(ctx context.Context, payer, payee string, after ledger.TransferID, limit int) ([]ledger.Remittance, error)
 }
 
 // Directory knows peers and their keys; *peers.Directory is one.
@@ -126,6 +129,14 @@ func (d *Desk) Peer(id string) (ledger.Peer, bool) {
 func (d *Desk) Terms() (epoch int64, expiresIn, lookAfter time.Duration) {
 	return d.books.Epoch(), d.config.ExpiresIn, d.config.LookAfter
 }
+
+// errUnreconciled says that what is not known here may have happened all the same.
+func errUnreconciled() error {
+	return ledger.Refuse(ledger.SourceUnavailable, "this system was restored and is comparing its books with those of its peers")
+}
+
+// unreconciledPause is between two looks at a saga that waits for the end of a reconciliation.
+const unreconciledPause = time.Second
 
 // errAbandoned says that a fault point was hit: this node behaves as if it had died.
 var errAbandoned = errors.New("remit: abandoned at a fault point")

@@ -62,16 +62,19 @@ func (d durability) problems(skewMax time.Duration) []error {
 	return problems
 }
 
-// checkSystem refuses a database that belongs to another system, and learns the epoch.
+// checkSystem refuses a database that belongs to another system, or is half restored, and learns the epoch.
 func (s *Store) checkSystem(ctx context.Context) error {
-	var id string
+	var id, state string
 	var epoch int64
-	if err := s.control.QueryRowContext(ctx, "SELECT id, epoch FROM `system`").Scan(&id, &epoch); err != nil {
+	if err := s.control.QueryRowContext(ctx, "SELECT id, epoch, state FROM `system`").Scan(&id, &epoch, &state); err != nil {
 		return fmt.Errorf("read which system the database belongs to (run `lockstep migrate` first): %w", err)
 	}
 	if id != s.config.System {
 		return fmt.Errorf("the database belongs to system %q, not %q: check `system` and mysql.source", id, s.config.System)
 	}
-	s.epoch.Store(epoch)
+	if state == stateRestoring {
+		return ErrRestoring
+	}
+	s.setStanding(epoch, state)
 	return nil
 }

@@ -13,6 +13,7 @@ type State struct {
 	Source      SourceState
 	Replicas    []ReplicaState
 	Epoch       int64
+	Reconciled  bool
 	ClockOffset time.Duration // how far the database's clock is ahead of this node's
 }
 
@@ -36,7 +37,7 @@ type ReplicaState struct {
 
 // State tells what the last looks found.
 func (s *Store) State() State {
-	state := State{Source: s.health.get(), Epoch: s.Epoch(), ClockOffset: time.Duration(s.offset.Load())}
+	state := State{Source: s.health.get(), Epoch: s.Epoch(), Reconciled: s.Reconciled(), ClockOffset: time.Duration(s.offset.Load())}
 	for _, replica := range s.replicas {
 		state.Replicas = append(state.Replicas, replica.get())
 	}
@@ -149,11 +150,12 @@ func (s *Store) askSource(ctx context.Context, state *SourceState) (string, erro
 	}
 	var readOnly bool
 	var epoch int64
-	err := s.control.QueryRowContext(ctx, "SELECT @@GLOBAL.read_only, epoch FROM `system`").Scan(&readOnly, &epoch)
+	var standing string
+	err := s.control.QueryRowContext(ctx, "SELECT @@GLOBAL.read_only, epoch, state FROM `system`").Scan(&readOnly, &epoch, &standing)
 	if err != nil {
 		return "", fmt.Errorf("ask the source for the epoch: %w", err)
 	}
-	s.epoch.Store(epoch)
+	s.setStanding(epoch, standing)
 	if err := s.readSemiSync(ctx, state); err != nil {
 		return "", err
 	}

@@ -92,10 +92,11 @@ func (s *Store) RaiseEpoch(ctx context.Context, peer string, epoch int64) error 
 		return fmt.Errorf("raise the epoch of a peer: %w", err)
 	}
 	defer tx.Rollback()
-	if _, err := tx.Exec(ctx, `UPDATE exposures SET epoch = ? WHERE peer = ? AND epoch < ?`, epoch, peer, epoch); err != nil {
+	// The peer's row comes first: who makes an exposure meanwhile reads the epoch there, and waits for this one or is seen.
+	if _, err := tx.Exec(ctx, `UPDATE peers SET epoch = ? WHERE id = ? AND epoch < ?`, epoch, peer, epoch); err != nil {
 		return fmt.Errorf("raise the epoch of a peer: %w", err)
 	}
-	if _, err := tx.Exec(ctx, `UPDATE peers SET epoch = ? WHERE id = ? AND epoch < ?`, epoch, peer, epoch); err != nil {
+	if _, err := tx.Exec(ctx, `UPDATE exposures SET epoch = ? WHERE peer = ? AND epoch < ?`, epoch, peer, epoch); err != nil {
 		return fmt.Errorf("raise the epoch of a peer: %w", err)
 	}
 	if _, err := tx.Commit(ctx); err != nil {

@@ -104,6 +104,17 @@ func (s *Store) NoteCredits(ctx context.Context, ids []ledger.TransferID) (forei
 	return slices.DeleteFunc(ids, func(id ledger.TransferID) bool { return posted[id] }), nil
 }
 
+// RemittancesBetween lists remittances that one system pays to another, in order of their ids, from the one after the last
+// of the page before.
+func (q *Queries) RemittancesBetween(ctx context.Context, payer, payee string, after ledger.TransferID, limit int) ([]ledger.Remittance, error) {
+	list, err := collect(ctx, q.conn, scanRemittance, `SELECT `+remittanceColumns+`, `+movedColumns+remittanceFrom+
+		` WHERE r.payer_system = ? AND r.payee_system = ? AND r.id > ? ORDER BY r.id LIMIT ?`, payer, payee, after, page(limit))
+	if err != nil {
+		return nil, fmt.Errorf("list remittances: %w", err)
+	}
+	return list, nil
+}
+
 // TransferIDs tells which of the ids a transfer has, whoever pays it.
 func (q *Queries) TransferIDs(ctx context.Context, ids []ledger.TransferID) (map[ledger.TransferID]bool, error) {
 	list, err := collect(ctx, q.conn, func(rows *sql.Rows) (id ledger.TransferID, err error) {
@@ -201,7 +212,8 @@ func UpdateExposures(tx *Tx, exposures []ledger.Exposure) {
 }
 
 // MakeExposure makes the exposure to a peer in a currency, in a short transaction of its own, with the peer's epoch as it
-// is known; made again it changes nothing.
+// is known; made again it changes nothing. It waits
+// for a raise of the peer's epoch that is under way, which would not see the new row.
 func (s *Store) MakeExposure(ctx context.Context, key ledger.ExposureKey) error {
 	tx, err := s.Begin(ctx)
 	if err != nil {
@@ -209,7 +221,8 @@ func (s *Store) MakeExposure(ctx context.Context, key ledger.ExposureKey) error 
 	}
 	defer tx.Rollback()
 	_, err = tx.Exec(ctx, `INSERT INTO exposures (peer, currency, epoch, cap, reserved, credited, posted, settled)
-		SELECT id, ?, epoch, NULL, 0, 0, 0, 0 FROM peers WHERE id = ? ON DUPLICATE KEY UPDATE reserved = reserved`, key.Currency, key.Peer)
+		SELECT id, ?, epoch, NULL, 0, 0, 0, 0 FROM peers WHERE id = ? LOCK IN SHARE MODE
+		ON DUPLICATE KEY UPDATE reserved = exposures.reserved`, key.Currency, key.Peer)
 	if err != nil {
 		return fmt.Errorf("make exposure: %w", err)
 	}

@@ -200,7 +200,7 @@ func (s *source) statements(tb testing.TB, dialect, without string) (found []sta
 			if call.in.Name.Name == "execAll" {
 				continue // what was queued
 			}
-			e := &evaluation{source: s, without: without}
+			e := &evaluation{source: s, without: without, inside: map[*ast.CallExpr]bool{}}
 			for _, text := range e.ofCall(call, place, nil) {
 				for _, part := range apart(text) {
 					found = append(found, statement{s.files.Position(call.Pos()).String(), part})
@@ -271,6 +271,7 @@ type evaluation struct {
 	without  string // a function whose literals do not count
 	depth    int
 	problems []string
+	inside   map[*ast.CallExpr]bool // calls that are being followed
 }
 
 const (
@@ -287,6 +288,11 @@ func (e *evaluation) ofCall(call site, place int, bound map[string][]string) []s
 	if bound != nil || !e.parametric(call.Args[place], call.in) {
 		return e.texts(call.Args[place], call.in, bound)
 	}
+	if e.inside[call.CallExpr] {
+		return nil // methods of one name that call one another
+	}
+	e.inside[call.CallExpr] = true
+	defer delete(e.inside, call.CallExpr)
 	var found []string
 	for _, outer := range e.calls[call.in.name()] {
 		if len(outer.Args) < required(call.in.Type) {

@@ -26,10 +26,11 @@ type Store struct {
 	replicas     []*replica
 	next         atomic.Uint64 // replica whose turn it is
 
-	epoch   atomic.Int64
-	offset  atomic.Int64 // nanoseconds that the database's clock is ahead of ours
-	samples samples
-	health  health
+	epoch      atomic.Int64
+	reconciled atomic.Bool
+	offset     atomic.Int64 // nanoseconds that the database's clock is ahead of ours
+	samples    samples
+	health     health
 
 	running context.Context // ends with Close
 	stop    context.CancelFunc

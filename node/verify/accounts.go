@@ -10,12 +10,12 @@ func ofAccounts() []invariant {
 				currency REGEXP '^[A-Z]{3}$' AND status IN ('open', 'frozen', 'closed')) IS NOT TRUE`,
 		},
 		{
-			"stripes_have_their_system_account", "a stripe belongs to cash, suspense or the settlement with a peer, and to the node and lane that its id names",
+			"stripes_have_their_system_account", "a stripe belongs to cash, suspense, receivable or the settlement with a peer, and to the node and lane that its id names",
 			`SELECT a.id, CONCAT('system account ', COALESCE(system_account, 'none'), ', node ', COALESCE(node, 'none'), ', lane ', COALESCE(lane, 'none'),
 					', ', currency, ', ', status, ', owner ', owner)
 				FROM accounts a LEFT JOIN peers p ON p.settlement = a.system_account
 				WHERE (a.system_account IS NOT NULL OR a.id >= 10000000000000) AND
-				((a.system_account IN (1, 2) OR p.id IS NOT NULL) AND a.id DIV 10000000000 = 1000 + a.system_account AND
+				((a.system_account IN (1, 2, 3) OR p.id IS NOT NULL) AND a.id DIV 10000000000 = 1000 + a.system_account AND
 				(a.id DIV 100) MOD 100000 = node AND a.id MOD 100 = lane AND currency REGEXP '^[A-Z]{3}$' AND status = 'open' AND owner = '' AND
 				overdraft_limit = 0 AND pending_debit = 0) IS NOT TRUE`,
 		},

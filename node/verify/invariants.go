@@ -29,7 +29,7 @@ func ofTheSystem() []invariant {
 			"SELECT 'system', CONCAT(COUNT(*), ' rows') FROM `system` HAVING COUNT(*) <> 1 " +
 				"UNION ALL SELECT id, CONCAT('epoch ', epoch, ', state ', state) FROM `system` " +
 				"WHERE (only = 1 AND id REGEXP '^[a-z][a-z0-9]{1,15}$' AND id NOT IN ('events', 'peer') AND epoch >= 1 " +
-				"AND state = 'ready') IS NOT TRUE",
+				"AND state IN ('ready', 'unreconciled')) IS NOT TRUE",
 		},
 		{
 			"books_balance", "the posted balances of all accounts sum to zero in each currency",
@@ -101,8 +101,8 @@ func ofTheJournal() []invariant {
 }
 
 // ofTransfers are about transfers and the accounts that they name. Ids of stripes begin with 1000 + the serial of their
-// system account, ten digits from the right: those of cash with 1001, of suspense with 1002, of the settlement with a peer
-// with 1000 + peers.settlement. A transfer between two systems has one account here until it is posted: the other one is
+// system account, ten digits from the right: those of cash with 1001, of suspense with 1002, of receivable with 1003, of the
+// settlement with a peer with 1000 + peers.settlement. A transfer between two systems has one account here until it is posted: the other one is
 // then the settlement with the other system.
 func ofTransfers() []invariant {
 	return []invariant{
@@ -123,7 +123,7 @@ func ofTransfers() []invariant {
 					(t.hold_id IS NOT NULL) = (t.kind = 'capture')) IS NOT TRUE`,
 		},
 		{
-			"transfers_name_their_accounts", "the numbers that a transfer shows are those of its accounts, cash for the stripes of cash and the other system's for those of its settlement; suspense takes another system's money only",
+			"transfers_name_their_accounts", "the numbers that a transfer shows are those of its accounts, cash for the stripes of cash and the other system's for those of its settlement; suspense takes another system's money only, and receivable pays to another system only",
 			"SELECT t.id, CONCAT(t.payer_system, ': ', t.kind, ' from ', t.from_number, ' (', COALESCE(t.payer_id, 'nobody'), ') to ', " +
 				"t.to_number, ' (', COALESCE(t.payee_id, 'nobody'), ')') FROM transfers t JOIN `system` s ON s.only = 1 " +
 				`LEFT JOIN peers p ON p.id = IF(t.payer_system = s.id, SUBSTRING_INDEX(t.to_number, '-', 1), t.payer_system) WHERE (
@@ -131,6 +131,7 @@ func ofTransfers() []invariant {
 						WHEN t.payer_system <> s.id THEN t.from_number LIKE CONCAT(p.id, '-______________') AND
 							COALESCE(t.payer_id DIV 10000000000 = 1000 + p.settlement, TRUE)
 						WHEN t.kind = 'deposit' THEN t.payer_id DIV 10000000000 = 1001
+						WHEN t.payer_id DIV 10000000000 = 1003 THEN p.id IS NOT NULL AND t.state = 'posted' AND t.from_number LIKE CONCAT(s.id, '-______________')
 						ELSE t.payer_id < 1000000000000 AND t.from_number LIKE CONCAT(s.id, '-', LPAD(t.payer_id, 12, '0'), '__') END
 					AND CASE
 						WHEN t.payer_system <> s.id THEN t.to_number LIKE CONCAT(s.id, '-______________') AND

@@ -1,0 +1,264 @@
+package remit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"lockstep/cluster/peers"
+	"lockstep/node/ledger"
+)
+
+// Informant asks peers what a reconciliation needs to know; *peers.Client is one.
+type Informant interface {
+	TellEpoch(ctx context.Context, peer string) (theirs int64, err error)
+	List(ctx context.Context, peer, payer, cursor string, limit int) (peers.ListAnswer, error)
+}
+
+// Reconciler compares this system's books with those of its peers after a restore, or after a failover that has lost
+// commits. It may run beside nodes, while peers are unreconciled themselves, and again after it died anywhere.
+type Reconciler struct {
+	Desk      *Desk
+	Informant Informant
+	ReadOwn   func(jws string) (peers.Fact, error) // believes what this system has signed itself
+	// Raise notes a peer's epoch: what the peer said in an earlier one counts no more.
+	Raise func(ctx context.Context, peer string, epoch int64) error
+}
+
+// Reconciled counts what the books of one peer have shown.
+type Reconciled struct {
+	Peer       string
+	Agreed     int // the same on both sides, or still open on both
+	Posted     int // credited there on our word, pending here: posted from the hold
+	Recovered  int // credited there on our word, forgotten here: posted from the account
+	Receivable int // of these, those that the account could not pay: somebody owes them to this system
+	Credited   int // posted there, not credited here: credited
+	Released   int // given up there, promised here: released
+	Closed     int // promised there, forgotten here: given up
+
+	OverCap   []string // posted there and forgotten here, above the peer's cap: raise it and reconcile again
+	Conflicts []string // what one side says against the other: nobody applies it
+}
+
+// ErrOverCap says that a peer's credits are missing here, because they are above its cap. The peer is not reconciled.
+var ErrOverCap = errors.New("remit: forgotten credits are above the peer's cap")
+
+// Peer reconciles with one peer. Both sides raise the other's epoch first: from then on nothing that was said before can
+// change anything, so what the peer lists afterwards is all that there is. What we have paid comes before what we were
+// paid, since it lowers what the peer owes against its cap.
+func (r *Reconciler) Peer(ctx context.Context, peer string) (Reconciled, error) {
+	done := Reconciled{Peer: peer}
+	theirs, err := r.Informant.TellEpoch(ctx, peer)
+	if err != nil {
+		return done, fmt.Errorf("tell %s our epoch: %w", peer, err)
+	}
+	if err := r.Raise(ctx, peer, theirs); err != nil {
+		return done, err
+	}
+	ours := r.Desk.books.System()
+	for _, side := range []struct {
+		payer string
+		judge func(context.Context, *tally, peers.Listed, *ledger.Remittance) error
+	}{{ours, r.paid}, {peer, r.received}} {
+		if err := r.pages(ctx, &done, side.payer, side.judge); err != nil {
+			return done, err
+		}
+	}
+	if len(done.OverCap) > 0 {
+		return done, fmt.Errorf("%w: %d of %s", ErrOverCap, len(done.OverCap), peer)
+	}
+	return done, nil
+}
+
+// tally is what the goroutines of a page count into.
+type tally struct {
+	mu   sync.Mutex
+	done *Reconciled
+}
+
+func (t *tally) count(what *int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	*what++
+}
+
+func (t *tally) list(what *[]string, id string, reason any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	*what = append(*what, fmt.Sprintf("%s: %v", id, reason))
+}
+
+// listMax is how many transfers one page of a peer's list has; they are applied together.
+const listMax = 200
+
+// pages judges all that payer pays between the two systems. Ids are not in order of commits, which is harmless here: what
+// commits at the peer behind our back is either refused there, for our epoch was raised, or told by an event later.
+func (r *Reconciler) pages(ctx context.Context, done *Reconciled, payer string, judge func(context.Context, *tally, peers.Listed, *ledger.Remittance) error) error {
+	for cursor := ""; ; {
+		page, err := r.Informant.List(ctx, done.Peer, payer, cursor, listMax)
+		if err != nil {
+			return fmt.Errorf("list what %s knows of transfers paid by %s: %w", done.Peer, payer, err)
+		}
+		if err := r.page(ctx, &tally{done: done}, page.Transfers, judge); err != nil {
+			return err
+		}
+		switch {
+		case page.NextCursor == "":
+			return nil
+		case page.NextCursor <= cursor:
+			return fmt.Errorf("%s lists in no order: %s after %s", done.Peer, page.NextCursor, cursor)
+		}
+		cursor = page.NextCursor
+	}
+}
+
+func (r *Reconciler) page(ctx context.Context, t *tally, page []peers.Listed, judge func(context.Context, *tally, peers.Listed, *ledger.Remittance) error) error {
+	ids := make([]ledger.TransferID, len(page))
+	for i, listed := range page {
+		ids[i] = ledger.TransferID(listed.ID)
+	}
+	known, err := r.Desk.books.Remittances(ctx, ids...)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, len(page))
+	for i, listed := range page {
+		go func() {
+			var own *ledger.Remittance
+			if found, there := known[ids[i]]; there {
+				own = &found
+			}
+			failed <- judge(ctx, t, listed, own)
+		}()
+	}
+	var failure error
+	for range page {
+		failure = errors.Join(failure, <-failed)
+	}
+	return failure
+}
+
+// paid judges a transfer that this system pays. What the peer has credited on our own word is posted, and what it holds and
+// we do not know is given up: no word of ours on it can count any more.
+func (r *Reconciler) paid(ctx context.Context, t *tally, listed peers.Listed, own *ledger.Remittance) error {
+	posted := own != nil && own.State == ledger.Posted
+	switch {
+	case listed.State == peers.Committed:
+		return r.credited(ctx, t, listed, own)
+	case listed.State == peers.Aborted && posted:
+		t.list(&t.done.Conflicts, listed.ID, "posted here, and the peer will not credit it")
+		return nil
+	case listed.State == peers.Pending && own == nil:
+		if _, err := r.Desk.submit(ctx, ledger.Close{
+			ID: ledger.TransferID(listed.ID), Payer: r.Desk.books.System(), Payee: t.done.Peer, Reconciling: true,
+		}); err != nil {
+			return err
+		}
+		t.count(&t.done.Closed)
+		return nil
+	}
+	t.count(&t.done.Agreed)
+	return nil
+}
+
+// credited posts what the peer has booked on our word, if it is ours.
+func (r *Reconciler) credited(ctx context.Context, t *tally, listed peers.Listed, own *ledger.Remittance) error {
+	recovery, err := r.recovery(t.done.Peer, listed)
+	if err != nil {
+		t.list(&t.done.Conflicts, listed.ID, err)
+		return nil
+	}
+	final, err := r.Desk.submit(ctx, recovery)
+	switch {
+	case ledger.CodeOf(err) == ledger.TransferConflict:
+		t.list(&t.done.Conflicts, listed.ID, err)
+		return nil
+	case err != nil:
+		return err
+	case own != nil && own.State == ledger.Posted:
+		t.count(&t.done.Agreed)
+	case own != nil:
+		t.count(&t.done.Posted)
+	default:
+		t.count(&t.done.Recovered)
+		r.owed(t, final.Remittance)
+	}
+	return nil
+}
+
+// recovery reads our own word.
+func (r *Reconciler) recovery(peer string, listed peers.Listed) (ledger.Recover, error) {
+	fact, err := r.ReadOwn(listed.Statement)
+	switch {
+	case err != nil:
+		return ledger.Recover{}, fmt.Errorf("the peer shows no word of ours that it was credited on: %w", err)
+	case fact.ID != listed.ID || fact.Type != ledger.EventCommitted || fact.To != peer:
+		return ledger.Recover{}, fmt.Errorf("the word that the peer shows is about another transfer: %s of %s to %s", fact.Type, fact.ID, fact.To)
+	}
+	known, there := r.Desk.Peer(peer)
+	if !there {
+		return ledger.Recover{}, peers.ErrUnknownPeer
+	}
+	from, errFrom := ledger.ParseNumber(fact.Payer)
+	to, errTo := ledger.ParseNumber(fact.Payee)
+	amount, errAmount := ledger.ParseMoney(fact.Amount, fact.Currency)
+	return ledger.Recover{
+		ID: ledger.TransferID(fact.ID), Peer: known, From: from, To: to, Amount: amount, Description: fact.Description,
+		PayeeEpoch: fact.PayeeEpoch, OwnEpoch: r.Desk.books.Epoch(),
+	}, errors.Join(errFrom, errTo, errAmount)
+}
+
+// owed raises the alarm about a payment that no account could bear.
+func (r *Reconciler) owed(t *tally, m ledger.Remittance) {
+	if system, _ := ledger.StripeOf(m.Transfer.PayerID); system != ledger.ReceivableSerial {
+		return
+	}
+	t.count(&t.done.Receivable)
+	r.Desk.metrics.receivable.Inc()
+	r.Desk.log.Error("a forgotten payment was posted from receivable: its account is gone or has spent the money",
+		"transfer", m.ID, "account", m.Transfer.From, "amount", m.Transfer.Amount.String())
+}
+
+// received judges a transfer that the peer pays, by its word of now.
+func (r *Reconciler) received(ctx context.Context, t *tally, listed peers.Listed, own *ledger.Remittance) error {
+	posted, pending := own != nil && own.State == ledger.Posted, own != nil && own.State == ledger.Pending
+	counted := &t.done.Agreed
+	switch {
+	case listed.State == peers.Committed && !posted:
+		counted = &t.done.Credited
+	case listed.State == peers.Aborted && posted:
+		t.list(&t.done.Conflicts, listed.ID, "credited here, and the peer says that it gave the transfer up")
+		return nil
+	case listed.State == peers.Aborted && pending && listed.Statement != "":
+		counted = &t.done.Released
+	default:
+		t.count(counted)
+		return nil
+	}
+	err := r.believe(ctx, listed)
+	switch {
+	case ledger.CodeOf(err) == ledger.PeerCapExceeded:
+		t.list(&t.done.OverCap, listed.ID, err)
+		return nil
+	case err != nil && Contradicts(err):
+		t.list(&t.done.Conflicts, listed.ID, err)
+		return nil
+	case err != nil:
+		return err
+	}
+	t.count(counted)
+	return nil
+}
+
+// believe applies the peer's word, which has to be about the transfer that it is shown for.
+func (r *Reconciler) believe(ctx context.Context, listed peers.Listed) error {
+	fact, err := r.Desk.directory.Read(listed.Statement)
+	if err != nil {
+		return errors.Join(errNever, err)
+	}
+	if fact.ID != listed.ID {
+		return errors.Join(errNever, fmt.Errorf("the word that the peer shows is about %s", fact.ID))
+	}
+	return r.Desk.Apply(ctx, fact, listed.Statement)
+}

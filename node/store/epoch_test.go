@@ -1,0 +1,135 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"lockstep/node/ledger"
+	"lockstep/node/store"
+	"lockstep/node/store/storetest"
+)
+
+// An epoch is higher than every one before, also when the clock stands still or went back, and nodes learn of it by
+// themselves.
+func TestEveryEpochIsHigherThanTheOneBefore(t *testing.T) {
+	t.Parallel()
+	config := storetest.Config(t)
+	s, other := storetest.OpenWith(t, config), storetest.OpenWith(t, config)
+	if s.Epoch() != 1 || !s.Reconciled() {
+		t.Errorf("a new system is in epoch %d, reconciled %v", s.Epoch(), s.Reconciled())
+	}
+	first, err := s.BeginEpoch(testContext(t))
+	must(t, err)
+	if age := time.Now().Unix() - first; age < 0 || age > 5 {
+		t.Errorf("the epoch %d is not the Unix time", first)
+	}
+	second, err := s.BeginEpoch(testContext(t)) // in the same second, most likely
+	must(t, err)
+	if second <= first || s.Epoch() != second || s.Reconciled() {
+		t.Errorf("epoch %d after %d; the store says %d, reconciled %v", second, first, s.Epoch(), s.Reconciled())
+	}
+	ahead := time.Now().Unix() + 1000
+	_, err = s.Source().ExecContext(testContext(t), "UPDATE `system` SET epoch = ?", ahead)
+	must(t, err)
+	third, err := s.BeginEpoch(testContext(t))
+	must(t, err)
+	if third != ahead+1 {
+		t.Errorf("epoch %d after %d", third, ahead)
+	}
+	within(t, testMax, "another node learns of the epoch", func() bool { return other.Epoch() == third && !other.Reconciled() })
+	_, err = s.NoteReconciled(testContext(t), third)
+	must(t, err)
+	within(t, testMax, "another node learns of its end", func() bool { return other.Reconciled() })
+}
+
+// Accounts that were opened after the last backup are forgotten, but peers may still pay to their numbers. No account that
+// is opened later has one of them.
+func TestAnEpochGivesOutNoNumberOfTheOneBefore(t *testing.T) {
+	t.Parallel()
+	b := newBank(t, storetest.Open(t))
+	before := b.account(t, "client:a").ID
+	_, err := b.BeginEpoch(testContext(t))
+	must(t, err)
+	const lostMax = 900_000
+	if after := b.account(t, "client:a").ID; after <= before+lostMax {
+		t.Errorf("account %d was opened after %d", after, before)
+	}
+}
+
+func peerAlone(tb testing.TB, s *store.Store, ids ...string) {
+	tb.Helper()
+	for _, id := range ids {
+		must(tb, s.PutPeer(testContext(tb), store.PeerRow{ID: id, BaseURL: "http://127.0.0.1:1", JWKS: "{}", Epoch: 1}))
+	}
+}
+
+// A system is ready when its books agree with those of every peer in its present epoch, and not before.
+func TestASystemIsReadyWhenAllItsPeersWereReconciled(t *testing.T) {
+	t.Parallel()
+	s := storetest.Open(t)
+	peerAlone(t, s, "beta", "gamma")
+	first, err := s.BeginEpoch(testContext(t))
+	must(t, err)
+	left, err := s.NoteReconciled(testContext(t), first, "beta")
+	must(t, err)
+	if len(left) != 1 || left[0] != "gamma" || s.Reconciled() {
+		t.Errorf("left %v, reconciled %v", left, s.Reconciled())
+	}
+	second, err := s.BeginEpoch(testContext(t))
+	must(t, err)
+	if _, err := s.NoteReconciled(testContext(t), first, "gamma"); err == nil || s.Reconciled() {
+		t.Error("what was reconciled in an epoch that is over ended the present one")
+	}
+	left, err = s.NoteReconciled(testContext(t), second, "gamma")
+	must(t, err)
+	if len(left) != 1 || left[0] != "beta" {
+		t.Errorf("in the second epoch left %v", left)
+	}
+	left, err = s.NoteReconciled(testContext(t), second, "beta")
+	must(t, err)
+	if len(left) != 0 || !s.Reconciled() {
+		t.Errorf("left %v, reconciled %v", left, s.Reconciled())
+	}
+}
+
+// The exposure to a peer that is made while the peer's epoch is being raised is in the new epoch: else what the peer said
+// before would count there.
+func TestAnExposureIsMadeInThePeersEpochOfTheMoment(t *testing.T) {
+	t.Parallel()
+	config, database := storetest.Database(t)
+	s := storetest.OpenWith(t, config)
+	peerAlone(t, s, "beta")
+	raising, err := open(t, database.Admin).BeginTx(testContext(t), nil) // RaiseEpoch, held just before its COMMIT
+	must(t, err)
+	defer func() { _ = raising.Rollback() }()
+	_, err = raising.ExecContext(testContext(t), "UPDATE peers SET epoch = 7 WHERE id = 'beta'")
+	must(t, err)
+	made := make(chan error, 1)
+	key := ledger.ExposureKey{Peer: "beta", Currency: "KRW"}
+	go func() { made <- s.MakeExposure(context.Background(), key) }()
+	admin := open(t, database.Admin)
+	within(t, testMax, "the exposure waits", func() bool {
+		var waits int
+		must(t, admin.QueryRowContext(testContext(t), "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE '%exposures%'").Scan(&waits))
+		return waits > 0 || len(made) > 0
+	})
+	must(t, raising.Commit())
+	must(t, <-made)
+	exposures := fromSource(t, s, func(ctx context.Context, q *store.Queries) ([]ledger.Exposure, error) { return q.Exposures(ctx) })
+	if len(exposures) != 1 || exposures[0].Epoch != 7 {
+		t.Errorf("the exposures are %+v", exposures)
+	}
+}
+
+// A half restored database is nobody's to open.
+func TestAHalfRestoredDatabaseIsNotOpened(t *testing.T) {
+	t.Parallel()
+	config, database := storetest.Database(t)
+	_, err := open(t, database.Admin).ExecContext(testContext(t), "UPDATE `system` SET state = 'restoring'")
+	must(t, err)
+	if s, err := store.Open(testContext(t), config); !errors.Is(err, store.ErrRestoring) {
+		t.Errorf("it was opened: %v, %v", s, err)
+	}
+}
