@@ -26,6 +26,10 @@ var imports = map[string][]string{
 	"lockstep/node/remit": {
 		"lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/store", "lockstep/saga",
 	},
+	"lockstep/node/remit/sim": {
+		"lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/remit",
+		"lockstep/node/store", "lockstep/saga",
+	},
 	"lockstep/node/verify": nil,
 	"lockstep/api/auth":    {"lockstep/node/ledger"},
 	"lockstep/api": {

@@ -161,11 +161,12 @@ func (x *exchange) postPeerInquiries() error {
 		}
 		ctx, cancel := context.WithTimeout(x.context(), peerWaitMax)
 		defer cancel()
+		epoch := p.Epoch() // read before the rows: an answer about an older row must not carry a newer epoch
 		results, err := p.Inquire(ctx, from, request)
 		if err != nil {
 			return err
 		}
-		return x.answer(200, peers.InquiryAnswer{Epoch: p.Epoch(), Results: results})
+		return x.answer(200, peers.InquiryAnswer{Epoch: epoch, Results: results})
 	})
 }
 
@@ -196,6 +197,7 @@ func (x *exchange) getPeerTransfer() error {
 			return ledger.Refuse(ledger.TransferNotFound, "there is no such transfer between the two systems")
 		}
 		p := x.server.deps.Peers
+		epoch := p.Epoch()
 		results, err := p.Inquire(x.context(), from, request)
 		if err != nil {
 			return err
@@ -203,7 +205,7 @@ func (x *exchange) getPeerTransfer() error {
 		if results[0].State == peers.Unknown {
 			return ledger.Refuse(ledger.TransferNotFound, "there is no such transfer between the two systems")
 		}
-		return x.answer(200, peers.InquiryAnswer{Epoch: p.Epoch(), Results: results})
+		return x.answer(200, peers.InquiryAnswer{Epoch: epoch, Results: results})
 	})
 }
 

@@ -94,8 +94,8 @@ func TestAnUnreconciledSystemClosesNothing(t *testing.T) {
 	}
 	answer, err := beta.Inquire(w.context(), "alpha", "beta", peers.Close, known.ID)
 	must(t, err)
-	if answer[0].State != peers.Committed {
-		t.Errorf("a known id is %s", answer[0].State)
+	if answer.Results[0].State != peers.Committed {
+		t.Errorf("a known id is %s", answer.Results[0].State)
 	}
 	asked := peers.Transfer{
 		ID: uuid.Must(uuid.NewV7()).String(), Payer: peers.Account{Account: payer}, Payee: peers.Account{Account: payee}, Amount: "1", Currency: krw,

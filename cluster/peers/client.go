@@ -128,22 +128,22 @@ func (c *Client) prepare(ctx context.Context, peer string, transfers []Transfer)
 	return answer.Results, nil
 }
 
-// Inquire asks how transfers stand that one of the two systems pays.
-func (c *Client) Inquire(ctx context.Context, peer, payer, ifUnknown string, ids ...string) ([]InquiryResult, error) {
+// Inquire asks how transfers stand that one of the two systems pays. The answer's epoch is the one in which it holds.
+func (c *Client) Inquire(ctx context.Context, peer, payer, ifUnknown string, ids ...string) (InquiryAnswer, error) {
 	var answer InquiryAnswer
 	request := InquiryRequest{Epoch: c.epoch(), Payer: payer, IDs: ids, IfUnknown: ifUnknown}
 	if err := c.post(ctx, peer, "/peer/v1/inquiries", request, &answer); err != nil {
-		return nil, err
+		return answer, err
 	}
 	if len(answer.Results) != len(ids) {
-		return nil, fmt.Errorf("%w: %d results for %d ids", ErrUnavailable, len(answer.Results), len(ids))
+		return answer, fmt.Errorf("%w: %d results for %d ids", ErrUnavailable, len(answer.Results), len(ids))
 	}
 	for i, result := range answer.Results {
 		if result.ID != ids[i] {
-			return nil, fmt.Errorf("%w: the results are in another order", ErrUnavailable)
+			return answer, fmt.Errorf("%w: the results are in another order", ErrUnavailable)
 		}
 	}
-	return answer.Results, nil
+	return answer, nil
 }
 
 // TellEpoch tells a peer in which epoch this system is, and returns when it has noted it.

@@ -178,7 +178,7 @@ func (c Credit) book(b *Book, next Remittance, transfer Transfer, promised bool)
 	next.State, next.PayerEpoch, next.FinishedAt, next.Statement, next.Transfer = Posted, c.Epoch, b.Now, c.Statement, &transfer
 	b.putRemittance(next)
 	b.finishSaga(c.ID)
-	b.tell(PeerEvent{Peer: c.Peer.System, Type: EventCredited, Remittance: next})
+	b.tell(PeerEvent{Peer: c.Peer.System, Type: EventCredited, Epoch: b.epoch(c.OwnEpoch), Remittance: next})
 	return Result{Transfer: &transfer, Remittance: &next}, nil
 }
 

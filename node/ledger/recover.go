@@ -76,7 +76,7 @@ func (r Recover) payer(b *Book) *Account {
 	return account
 }
 
-// post books the debit. The peer has its credit, so there is nothing to tell it.
+// post books the debit, and tells the peer again: what it has shown may be among what it has lost since.
 func (r Recover) post(b *Book, payer *Account, next Remittance, transfer Transfer) (Result, error) {
 	settlement, amount := b.stripe(r.Peer.Settlement, r.Amount.Currency), r.Amount.Minor
 	transfer.State, transfer.FinishedAt, transfer.PayeeID = Posted, b.Now, settlement.ID
@@ -87,5 +87,6 @@ func (r Recover) post(b *Book, payer *Account, next Remittance, transfer Transfe
 	next.FinishedAt, next.CreditedAt, next.Transfer = b.Now, b.Now, &transfer
 	b.putRemittance(next)
 	b.finishSaga(r.ID)
+	b.tell(PeerEvent{Peer: next.Payee, Type: EventCommitted, Epoch: next.PayerEpoch, Remittance: next})
 	return Result{Transfer: &transfer, Remittance: &next}, nil
 }

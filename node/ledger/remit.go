@@ -74,7 +74,7 @@ type Conclude struct {
 	End        State // Posted or Voided
 	Failure    Code  // of Voided
 	PayeeEpoch int64 // of Posted: from the peer's promise
-	Epoch      int64 // of this system
+	Epoch      int64 // of this system, when it asked for the promise
 }
 
 // Accounts is the payer and our stripe of the peer's settlement account.
@@ -91,7 +91,8 @@ func (c Conclude) Remittances() []TransferID { return []TransferID{c.ID} }
 // Exposures is the one to the peer.
 func (c Conclude) Exposures() []ExposureKey { return []ExposureKey{{c.Peer.System, c.Currency}} }
 
-// Apply decides, or shows what was decided.
+// Apply decides, or shows what was decided. A promise counts in the epoch only in which it was asked for: in the one before,
+// this system may have given the transfer up, and have told so, and have lost that.
 func (c Conclude) Apply(b *Book) (Result, error) {
 	found, there := b.remittances[c.ID]
 	if !there || found.Payer != b.System {
@@ -102,6 +103,9 @@ func (c Conclude) Apply(b *Book) (Result, error) {
 	}
 	if err := b.mayDecide(); err != nil {
 		return Result{}, err
+	}
+	if c.End == Posted && c.Epoch < b.ownEpoch {
+		return Result{}, Refuse(StaleEpoch, "%s was promised in an epoch of this system that is over; the peer is asked again", c.ID)
 	}
 	next, transfer := *found, *found.Transfer
 	payer, there := b.accounts[transfer.PayerID]
@@ -125,7 +129,7 @@ func (c Conclude) Apply(b *Book) (Result, error) {
 	next.Transfer = &transfer
 	b.putRemittance(next)
 	b.finishSaga(c.ID)
-	b.tell(PeerEvent{Peer: next.Payee, Type: decision(c.End), Remittance: next})
+	b.tell(PeerEvent{Peer: next.Payee, Type: decision(c.End), Epoch: next.PayerEpoch, Remittance: next})
 	return Result{Transfer: &transfer, Remittance: &next}, nil
 }
 
@@ -137,7 +141,12 @@ func decision(end State) string {
 }
 
 // NoteCredit remembers in the payer's system that the payee's has booked the credit. It changes no money.
-type NoteCredit struct{ ID TransferID }
+type NoteCredit struct {
+	ID       TransferID
+	Peer     Peer // that says so
+	Epoch    int64
+	Currency Currency
+}
 
 // Accounts is empty.
 func (n NoteCredit) Accounts(string, Lane) []AccountID { return nil }
@@ -148,13 +157,21 @@ func (n NoteCredit) Holds() []HoldID { return nil }
 // Remittances is the one that was credited.
 func (n NoteCredit) Remittances() []TransferID { return []TransferID{n.ID} }
 
-// Exposures is empty.
-func (n NoteCredit) Exposures() []ExposureKey { return nil }
+// Exposures is the one to the peer, for its epoch.
+func (n NoteCredit) Exposures() []ExposureKey { return []ExposureKey{{n.Peer.System, n.Currency}} }
 
-// Apply notes the time, once. A credit that we never posted is a conflict.
+// Apply notes the time, once. A credit that we never posted, or that another peer is to book, is a conflict. But what we
+// have posted may be among what we have lost, until the books are reconciled; and what both systems have lost, so that the
+// peer has begun another epoch since it said so, never happened.
 func (n NoteCredit) Apply(b *Book) (Result, error) {
 	found, there := b.remittances[n.ID]
-	if !there || found.Payer != b.System || found.State != Posted {
+	if !there || found.Payer != b.System || found.Payee != n.Peer.System || found.State != Posted {
+		if err := b.mayDecide(); err != nil {
+			return Result{}, err
+		}
+		if n.Epoch < b.exposures[ExposureKey{n.Peer.System, n.Currency}].Epoch {
+			return Result{}, errStale(n.ID)
+		}
 		return Result{}, Refuse(TransferConflict, "the peer credited %s, which this system has not posted", n.ID)
 	}
 	if found.CreditedAt.IsZero() {

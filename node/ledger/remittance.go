@@ -66,8 +66,9 @@ func (e *Exposure) admits(amount int64) bool { return !e.Capped || e.Open() <= e
 
 // PeerEvent is what a decision in the payer's system, or a credit in the payee's, has to tell the other one.
 type PeerEvent struct {
-	Peer string // that hears it
-	Type string // EventCommitted, EventAborted or EventCredited
+	Peer  string // that hears it
+	Type  string // EventCommitted, EventAborted or EventCredited
+	Epoch int64  // of this system, when it happened
 	Remittance
 }
 

@@ -210,7 +210,7 @@ func FactOf(event ledger.PeerEvent) peers.Fact {
 		ID: string(event.ID), Type: event.Type, From: event.Payer, To: event.Payee, Epoch: event.PayerEpoch, PayeeEpoch: event.PayeeEpoch, At: event.FinishedAt,
 	}
 	if event.Type == ledger.EventCredited {
-		fact.From, fact.To, fact.Epoch = event.Payee, event.Payer, event.PayeeEpoch
+		fact.From, fact.To, fact.Epoch = event.Payee, event.Payer, max(event.Epoch, event.PayeeEpoch)
 	}
 	if t := event.Transfer; t != nil {
 		fact.Payer, fact.Payee, fact.Amount, fact.Currency, fact.Description = string(t.From), string(t.To), t.Amount.Decimal(), string(t.Amount.Currency), t.Description
@@ -224,7 +224,12 @@ func (d *Desk) Apply(ctx context.Context, fact peers.Fact, jws string) error {
 	var operation ledger.Operation
 	switch fact.Type {
 	case ledger.EventCredited:
-		operation = ledger.NoteCredit{ID: ledger.TransferID(fact.ID)}
+		peer, known := d.Peer(fact.From)
+		amount, err := ledger.ParseMoney(fact.Amount, fact.Currency)
+		if err != nil || !known {
+			return errors.Join(errNever, peers.ErrForeign, err)
+		}
+		operation = ledger.NoteCredit{ID: ledger.TransferID(fact.ID), Peer: peer, Epoch: fact.Epoch, Currency: amount.Currency}
 	case ledger.EventCommitted, ledger.EventAborted:
 		promise, err := d.promiseOf(fact.From, fact.Epoch, fact.ID, fact.Payer, fact.Payee, fact.Amount, fact.Currency, fact.Description)
 		if err != nil {
@@ -267,21 +272,21 @@ func (d *Desk) Awaiting(ctx context.Context, s saga.Saga) saga.Outcome {
 	case !there:
 		return saga.ParkedFor("there is no remittance with this saga's id")
 	case r.Final():
-		return saga.Done()
+		return saga.Settled() // as in Remitting
 	}
 	d.metrics.inquiries.Inc()
-	results, err := d.asker.Inquire(ctx, r.Payer, r.Payer, peers.Close, s.ID)
+	answer, err := d.asker.Inquire(ctx, r.Payer, r.Payer, peers.Close, s.ID)
 	if err != nil {
 		return saga.Again(0, err)
 	}
-	switch results[0].State {
+	switch result := answer.Results[0]; result.State {
 	case peers.Committed:
 		var fact peers.Fact
-		if fact, err = d.directory.Read(results[0].Statement); err == nil && fact.ID == s.ID {
-			err = d.Apply(ctx, fact, results[0].Statement)
+		if fact, err = d.directory.Read(result.Statement); err == nil && fact.ID == s.ID {
+			err = d.Apply(ctx, fact, result.Statement)
 		}
 	case peers.Aborted:
-		err = d.release(ctx, r)
+		err = d.release(ctx, r, answer.Epoch)
 	default:
 		err = errUndecided
 	}
@@ -294,16 +299,16 @@ func (d *Desk) Awaiting(ctx context.Context, s saga.Saga) saga.Outcome {
 	return saga.Again(0, err)
 }
 
-// release ends a promise on the payer's answer to our question, which its signature binds to it.
-func (d *Desk) release(ctx context.Context, r ledger.Remittance) error {
+// release ends a promise on the payer's answer to our question, which its signature binds to it. It counts in the epoch only
+// in which it was given: the payer's system may have forgotten since that it gave the transfer up.
+func (d *Desk) release(ctx context.Context, r ledger.Remittance, epoch int64) error {
 	peer, known := d.Peer(r.Payer)
-	theirs, _ := d.directory.Peer(r.Payer)
 	if !known {
 		return peers.ErrUnknownPeer
 	}
 	t := r.Transfer
 	_, err := d.submit(ctx, ledger.Release{Promise: ledger.Promise{
-		ID: r.ID, Peer: peer, Epoch: max(theirs.Epoch, r.PayerEpoch), From: t.From, To: t.To, Amount: t.Amount, Description: t.Description,
+		ID: r.ID, Peer: peer, Epoch: epoch, From: t.From, To: t.To, Amount: t.Amount, Description: t.Description,
 	}})
 	return err
 }

@@ -82,7 +82,7 @@ var errUndecided = errors.New("remit: the peer has neither promised nor refused"
 // goOn asks the peer for its promise and decides. Any error leaves the transfer as it is: it is asked again, by whatever
 // node comes to it.
 func (d *Desk) goOn(ctx context.Context, r ledger.Remittance) error {
-	t := r.Transfer
+	t, epoch := r.Transfer, d.books.Epoch() // read before the question: the answer is worth nothing in a later one
 	result, err := d.asker.Prepare(ctx, r.Payee, peers.Transfer{
 		ID: string(r.ID), Payer: peers.Account{Account: string(t.From)}, Payee: peers.Account{Account: string(t.To)},
 		Amount: t.Amount.Decimal(), Currency: string(t.Amount.Currency), ExpiresInMS: d.config.AskAfter.Milliseconds(), Description: t.Description,
@@ -95,9 +95,9 @@ func (d *Desk) goOn(ctx context.Context, r ledger.Remittance) error {
 	}
 	switch result.State {
 	case peers.Reserved:
-		return d.decide(ctx, r, ledger.Posted, "", result.Epoch)
+		return d.decide(ctx, r, ledger.Conclude{End: ledger.Posted, PayeeEpoch: result.Epoch, Epoch: epoch})
 	case peers.Refused:
-		return d.decide(ctx, r, ledger.Voided, refusalOf(result.Code), 0)
+		return d.decide(ctx, r, ledger.Conclude{End: ledger.Voided, Failure: refusalOf(result.Code), Epoch: epoch})
 	}
 	return errUndecided
 }
@@ -111,9 +111,14 @@ func refusalOf(code string) ledger.Code {
 	return ledger.PeerRefused
 }
 
+// giveUp aborts what the peer has not decided about in time, or what an operator does not want any more.
+func (d *Desk) giveUp(ctx context.Context, r ledger.Remittance) error {
+	return d.decide(ctx, r, ledger.Conclude{End: ledger.Voided, Failure: ledger.PeerUnavailable, Epoch: d.books.Epoch()})
+}
+
 // decide is the pivot or the abort. Whoever comes second finds what the first one decided.
-func (d *Desk) decide(ctx context.Context, r ledger.Remittance, end ledger.State, failure ledger.Code, payeeEpoch int64) error {
-	name := map[ledger.State]string{ledger.Posted: "pivot", ledger.Voided: "abort"}[end]
+func (d *Desk) decide(ctx context.Context, r ledger.Remittance, decision ledger.Conclude) error {
+	name := map[ledger.State]string{ledger.Posted: "pivot", ledger.Voided: "abort"}[decision.End]
 	peer, known := d.Peer(r.Payee)
 	if !known {
 		return peers.ErrUnknownPeer
@@ -121,10 +126,8 @@ func (d *Desk) decide(ctx context.Context, r ledger.Remittance, end ledger.State
 	if err := d.fault("before_" + name); err != nil {
 		return err
 	}
-	final, err := d.submit(ctx, ledger.Conclude{
-		ID: r.ID, Peer: peer, From: r.Transfer.From, Currency: r.Transfer.Amount.Currency, End: end, Failure: failure,
-		PayeeEpoch: payeeEpoch, Epoch: d.books.Epoch(),
-	})
+	decision.ID, decision.Peer, decision.From, decision.Currency = r.ID, peer, r.Transfer.From, r.Transfer.Amount.Currency
+	final, err := d.submit(ctx, decision)
 	if err != nil {
 		return err
 	}
@@ -154,9 +157,9 @@ func (d *Desk) Remitting(ctx context.Context, s saga.Saga) saga.Outcome {
 	case !there:
 		return saga.ParkedFor("there is no remittance with this saga's id")
 	case r.Final():
-		return saga.Done()
+		return saga.Settled() // with the decision; to end it now could end one that is open again after a failover
 	case !d.books.Now().Before(r.ExpiresAt):
-		err = d.decide(ctx, r, ledger.Voided, ledger.PeerUnavailable, 0)
+		err = d.giveUp(ctx, r)
 	default:
 		d.metrics.retried.Inc()
 		err = d.goOn(ctx, r)
@@ -183,7 +186,7 @@ func (d *Desk) Abort(ctx context.Context, id ledger.TransferID) (ledger.Remittan
 	case r.Final():
 		return r, nil
 	}
-	if err := d.decide(ctx, r, ledger.Voided, ledger.PeerUnavailable, 0); err != nil {
+	if err := d.giveUp(ctx, r); err != nil {
 		return r, err
 	}
 	found, err = d.books.Remittances(ctx, id)

@@ -61,7 +61,7 @@ func (r *Reconciler) Peer(ctx context.Context, peer string) (Reconciled, error) 
 		payer string
 		judge func(context.Context, *tally, peers.Listed, *ledger.Remittance) error
 	}{{ours, r.paid}, {peer, r.received}} {
-		if err := r.pages(ctx, &done, side.payer, side.judge); err != nil {
+		if err := r.pages(ctx, &done, theirs, side.payer, side.judge); err != nil {
 			return done, err
 		}
 	}
@@ -94,11 +94,14 @@ const listMax = 200
 
 // pages judges all that payer pays between the two systems. Ids are not in order of commits, which is harmless here: what
 // commits at the peer behind our back is either refused there, for our epoch was raised, or told by an event later.
-func (r *Reconciler) pages(ctx context.Context, done *Reconciled, payer string, judge func(context.Context, *tally, peers.Listed, *ledger.Remittance) error) error {
+func (r *Reconciler) pages(ctx context.Context, done *Reconciled, epoch int64, payer string, judge func(context.Context, *tally, peers.Listed, *ledger.Remittance) error) error {
 	for cursor := ""; ; {
 		page, err := r.Informant.List(ctx, done.Peer, payer, cursor, listMax)
 		if err != nil {
 			return fmt.Errorf("list what %s knows of transfers paid by %s: %w", done.Peer, payer, err)
+		}
+		if page.Epoch != epoch { // it may have lost what it had shown, and its word of before must be raised away first
+			return fmt.Errorf("%s has begun epoch %d meanwhile: reconcile again", done.Peer, page.Epoch)
 		}
 		if err := r.page(ctx, &tally{done: done}, page.Transfers, judge); err != nil {
 			return err

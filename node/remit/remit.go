@@ -47,7 +47,7 @@ func (c Config) Validate() error {
 // Asker asks peers; *peers.Client is one.
 type Asker interface {
 	Prepare(ctx context.Context, peer string, transfer peers.Transfer) (peers.PrepareResult, error)
-	Inquire(ctx context.Context, peer, payer, ifUnknown string, ids ...string) ([]peers.InquiryResult, error)
+	Inquire(ctx context.Context, peer, payer, ifUnknown string, ids ...string) (peers.InquiryAnswer, error)
 }
 
 // Books is what a desk needs of the system's database beside the engine.

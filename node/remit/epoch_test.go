@@ -1,0 +1,120 @@
+package remit_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lockstep/cluster/peers"
+	"lockstep/node/ledger"
+	"lockstep/node/posting"
+	"lockstep/node/remit"
+	"lockstep/node/store"
+	"lockstep/saga"
+)
+
+// scene is a system that begins another epoch while its desk waits for the peer's answer.
+type scene struct {
+	remit.Books
+	remittance ledger.Remittance
+	epoch      int64
+	answered   peers.InquiryAnswer
+	submitted  []ledger.Operation
+}
+
+const (
+	before = 4
+	after  = 5
+)
+
+func (s *scene) System() string   { return "alpha" }
+func (s *scene) Epoch() int64     { return s.epoch }
+func (s *scene) Reconciled() bool { return true }
+func (s *scene) Now() time.Time   { return s.remittance.CreatedAt }
+
+func (s *scene) Remittances(context.Context, ...ledger.TransferID) (map[ledger.TransferID]ledger.Remittance, error) {
+	return map[ledger.TransferID]ledger.Remittance{s.remittance.ID: s.remittance}, nil
+}
+
+func (s *scene) Peer(id string) (peers.Peer, bool) {
+	return peers.Peer{ID: id, Settlement: 10, Epoch: after}, true
+}
+func (s *scene) State(peers.Fact) (string, error)         { return "", nil }
+func (s *scene) Read(string) (fact peers.Fact, err error) { return fact, nil }
+func (s *scene) Submit(_ context.Context, c posting.Command) (posting.Outcome, error) {
+	s.submitted = append(s.submitted, c.Operation)
+	return posting.Outcome{Result: ledger.Result{Remittance: &s.remittance}, Token: store.Token("")}, nil
+}
+
+func (s *scene) Prepare(_ context.Context, _ string, transfer peers.Transfer) (peers.PrepareResult, error) {
+	s.epoch = after
+	return peers.PrepareResult{ID: transfer.ID, State: peers.Reserved, Epoch: 7}, nil
+}
+
+func (s *scene) Inquire(context.Context, string, string, string, ...string) (peers.InquiryAnswer, error) {
+	return s.answered, nil
+}
+
+func newScene(t *testing.T, payer, payee string) (*scene, *remit.Desk) {
+	t.Helper()
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	s := &scene{epoch: before, remittance: ledger.Remittance{
+		ID: "0197a0b2-0000-7000-8000-000000000001", Payer: payer, Payee: payee, State: ledger.Pending, PayerEpoch: before, CreatedAt: now,
+		ExpiresAt: now.Add(time.Minute),
+		Transfer: &ledger.Transfer{
+			From: ledger.NewNumber(payer, 1000), To: ledger.NewNumber(payee, 1000), Amount: ledger.Money{Minor: 5, Currency: "KRW"},
+		},
+	}}
+	desk, err := remit.Open(context.Background(), remit.DefaultConfig(), s, s, s, s, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(desk.Close)
+	return s, desk
+}
+
+// A decision tells in which epoch the promise was asked for, not in which it was heard.
+func TestAPivotTellsTheEpochOfItsQuestion(t *testing.T) {
+	t.Parallel()
+	s, desk := newScene(t, "alpha", "beta")
+	desk.Remitting(context.Background(), saga.Saga{ID: string(s.remittance.ID)})
+	if len(s.submitted) != 1 {
+		t.Fatalf("submitted %v", s.submitted)
+	}
+	if pivot, is := s.submitted[0].(ledger.Conclude); !is || pivot.End != ledger.Posted || pivot.Epoch != before || pivot.PayeeEpoch != 7 {
+		t.Errorf("submitted %+v", s.submitted[0])
+	}
+}
+
+// A promise is released in the epoch of the answer that says so, however new an epoch of the peer is known by then.
+func TestAReleaseTellsTheEpochOfItsAnswer(t *testing.T) {
+	t.Parallel()
+	s, desk := newScene(t, "beta", "alpha")
+	s.answered = peers.InquiryAnswer{Epoch: before, Results: []peers.InquiryResult{{ID: string(s.remittance.ID), State: peers.Aborted}}}
+	desk.Awaiting(context.Background(), saga.Saga{ID: string(s.remittance.ID)})
+	if len(s.submitted) != 1 {
+		t.Fatalf("submitted %v", s.submitted)
+	}
+	if release, is := s.submitted[0].(ledger.Release); !is || release.Epoch != before {
+		t.Errorf("submitted %+v", s.submitted[0])
+	}
+}
+
+// Whoever finds a transfer decided leaves its saga to the transaction that has decided: after a failover it may be open.
+func TestASagaThatIsFoundDecidedIsNotEnded(t *testing.T) {
+	t.Parallel()
+	for payer, payee := range map[string]string{"alpha": "beta", "beta": "alpha"} {
+		s, desk := newScene(t, payer, payee)
+		s.remittance.State = ledger.Voided
+		handler := desk.Remitting
+		if payee == "alpha" {
+			handler = desk.Awaiting
+		}
+		if outcome := handler(context.Background(), saga.Saga{ID: string(s.remittance.ID)}); outcome != saga.Settled() || len(s.submitted) > 0 {
+			t.Errorf("paid by %s: %+v, submitted %v", payer, outcome, s.submitted)
+		}
+	}
+}
