@@ -17,6 +17,7 @@ type Remitter interface {
 	Terms() (epoch int64, expiresIn, lookAfter time.Duration)
 	Begin(remittance ledger.Remittance)
 	Await(ctx context.Context, id ledger.TransferID) (remit.Final, bool)
+	Abort(ctx context.Context, id ledger.TransferID) (ledger.Remittance, error)
 	Prepare(ctx context.Context, from string, request peers.PrepareRequest) []peers.PrepareResult
 	Inquire(ctx context.Context, from string, request peers.InquiryRequest) ([]peers.InquiryResult, error)
 }
@@ -83,7 +84,7 @@ func remittanceOf(m ledger.Remittance, all bool) transferBody {
 	body := transferOf(*m.Transfer)
 	body.Timeline = []stepBody{{At: stamp(m.CreatedAt), Step: first(m), Detail: m.Transfer.Amount.String() + " for " + string(m.Transfer.To)}}
 	if m.Failure != "" {
-		body.Failure = &failureBody{Code: m.Failure, Detail: words[m.Failure].in(english).meaning}
+		body.Failure = &failureBody{Code: m.Failure, Detail: failureDetail(m.Failure)}
 	}
 	if m.Final() {
 		step := stepBody{At: stamp(m.FinishedAt), Step: string(m.State), Detail: "decided by " + m.Payer}
@@ -96,6 +97,14 @@ func remittanceOf(m ledger.Remittance, all bool) transferBody {
 		body.Timeline = append(body.Timeline, stepBody{At: stamp(m.CreditedAt), Step: "credited", Detail: m.Payee + " has booked the credit"})
 	}
 	return body
+}
+
+// failureDetail words why a transfer was voided. What the payee's system keeps of it is no problem of a request of its own.
+func failureDetail(code ledger.Code) string {
+	if code == ledger.TransferAborted {
+		return "The payer's system has given the transfer up; nothing moved."
+	}
+	return words[code].in(english).meaning
 }
 
 // first is what a transfer between systems begins with.

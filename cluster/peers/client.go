@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -54,6 +55,21 @@ type Client struct {
 type line struct {
 	breaker  circuitbreaker.CircuitBreaker[any]
 	prepares combiner[Transfer, PrepareResult]
+	last     atomic.Pointer[Contact]
+}
+
+// Contact is how a request to a peer ended.
+type Contact struct {
+	At  time.Time // by the node's own clock
+	Err error     // nil when the peer gave an answer that can be believed, a refusal included
+}
+
+// Last is how this node's latest request to a peer ended; false when it has sent none.
+func (c *Client) Last(peer string) (Contact, bool) {
+	if last := c.line(peer).last.Load(); last != nil {
+		return *last, true
+	}
+	return Contact{}, false
 }
 
 type clientMetrics struct {
@@ -199,16 +215,17 @@ func (c *Client) call(ctx context.Context, peer, method, path string, body []byt
 	ctx, cancel := context.WithTimeout(ctx, requestMax)
 	defer cancel()
 	err := c.exchange(ctx, known, method, path, body, answer)
-	outcome := "answered"
+	outcome, contact := "answered", Contact{At: time.Now()}
 	if whole := (errRefusedWhole{}); err != nil && !errors.As(err, &whole) {
 		breaker.RecordFailure()
-		outcome = "failed"
+		outcome, contact.Err = "failed", err
 	} else {
 		breaker.RecordSuccess()
 		if err != nil {
 			outcome = "refused"
 		}
 	}
+	c.line(peer).last.Store(&contact)
 	c.metrics.requests.WithLabelValues(peer, outcome).Inc()
 	return err
 }
