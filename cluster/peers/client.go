@@ -27,6 +27,7 @@ const (
 	requestMax   = 2 * time.Second // one request and its answer
 	flyingMax    = 4               // requests of a kind under way to one peer
 	answerMax    = 1 << 20         // bytes
+	questionsMax = 60 << 10        // bytes of what one request asks; a peer takes bodies of 64 KiB
 	breakerAfter = 5               // failures in a row, and a peer is left alone
 	breakerPause = time.Second
 )
@@ -111,7 +112,7 @@ func (c *Client) line(peer string) *line {
 	found, there := c.lines[peer]
 	if !there {
 		found = &line{breaker: circuitbreaker.NewBuilder[any]().WithFailureThreshold(breakerAfter).WithDelay(breakerPause).Build()}
-		found.prepares.limit = flyingMax
+		found.prepares.limit, found.prepares.bytesMax, found.prepares.size = flyingMax, questionsMax, sizeOf
 		found.prepares.onBatch = func(items int) { c.metrics.items.Observe(float64(items)) }
 		found.prepares.ask = func(ctx context.Context, transfers []Transfer) ([]PrepareResult, error) {
 			return c.prepare(ctx, peer, transfers)
@@ -119,6 +120,15 @@ func (c *Client) line(peer string) *line {
 		c.lines[peer] = found
 	}
 	return found
+}
+
+// sizeOf is how long a prepare is in a request, with what stands between it and the next.
+func sizeOf(transfer Transfer) int {
+	text, err := json.Marshal(transfer)
+	if err != nil {
+		panic(fmt.Sprintf("peers: marshal a prepare: %v", err)) // texts and numbers always marshal
+	}
+	return len(text) + 1
 }
 
 // Prepare asks for a promise, together with others that are asked for at the same time. Only a Refused result is a
