@@ -27,7 +27,7 @@ func (b *bank) replay(command posting.Command, earlier claimed) posting.Outcome 
 	if earlier.remitted != "" {
 		remittance := b.remitted[earlier.remitted]
 		outcome.Result = ledger.Result{Transfer: remittance.Transfer, Remittance: &remittance}
-		outcome.Answer = command.Renderer.Render(command.Renderer.Version(), outcome.Result, nil)
+		outcome.Answer = command.Renderer.Render(earlier.renderer, outcome.Result, nil)
 	}
 	return outcome
 }

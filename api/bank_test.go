@@ -45,6 +45,7 @@ type claimed struct {
 	claim    store.Claim
 	answer   store.Answer
 	remitted ledger.TransferID // whose remittance, as it is at the time, the answer is rendered from instead
+	renderer int               // the version that renders it
 }
 
 var lane = ledger.Lane{Node: 1}
@@ -102,7 +103,7 @@ func (b *bank) Submit(ctx context.Context, command posting.Command) (posting.Out
 	if command.Claim != nil {
 		claim := claimed{claim: *command.Claim, answer: outcome.Answer}
 		if result.Remittance != nil {
-			claim.remitted = result.Remittance.ID
+			claim.remitted, claim.renderer = result.Remittance.ID, command.Renderer.Version()
 		}
 		b.claims[command.Claim.ID()] = claim
 	}

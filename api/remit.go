@@ -38,14 +38,15 @@ func (x *exchange) remit(pay ledger.Pay, peer ledger.Peer, meaning any) error {
 	defer cancel()
 	epoch, expiresIn, lookAfter := desk.Terms()
 	claim := x.claim(meaning)
-	x.submitted = true
-	outcome, err := x.server.deps.Engine.Submit(ctx, posting.Command{
+	command := posting.Command{
 		Operation: ledger.Remit{
 			ID: pay.ID, Actor: pay.Actor, Peer: peer, From: pay.From, To: pay.To, Amount: pay.Amount, Description: pay.Description,
 			Reference: pay.Reference, Epoch: epoch, ExpiresIn: expiresIn, LookAfter: lookAfter, Language: claim.Language, RequestID: claim.RequestID,
 		},
 		Claim: &claim, Renderer: x.renderer(),
-	})
+	}
+	x.submitted = true
+	outcome, err := x.server.deps.Engine.Submit(ctx, command)
 	if err != nil {
 		return err
 	}
@@ -57,11 +58,16 @@ func (x *exchange) remit(pay ledger.Pay, peer ledger.Peer, meaning any) error {
 		desk.Begin(*remittance)
 	}
 	final, ended := desk.Await(ctx, remittance.ID)
-	if !ended {
-		return x.writeChange(outcome.Answer, outcome.Replayed, outcome.Token)
+	switch {
+	case ended && outcome.Replayed: // the claim may be older than this release: what renders the answer is written there
+		if again, err := x.server.deps.Engine.Submit(ctx, command); err == nil {
+			outcome = again
+		}
+	case ended:
+		result := ledger.Result{Transfer: final.Remittance.Transfer, Remittance: &final.Remittance}
+		outcome.Answer, outcome.Token = x.renderer().Render(rendererVersion, result, nil), final.Token
 	}
-	answer := x.renderer().Render(rendererVersion, ledger.Result{Transfer: final.Remittance.Transfer, Remittance: &final.Remittance}, nil)
-	return x.writeChange(answer, outcome.Replayed, final.Token)
+	return x.writeChange(outcome.Answer, outcome.Replayed, outcome.Token)
 }
 
 // remittance answers how a transfer to another system stands: 202 while nobody knows, and then for ever what was decided,
