@@ -89,7 +89,7 @@ func (b *bank) Peers(context.Context) ([]store.PeerRow, error) {
 	var rows []store.PeerRow
 	for i, id := range []string{"beta", "gamma"} {
 		rows = append(rows, store.PeerRow{
-			ID: id, Settlement: ledger.AccountID(10 + i), BaseURL: "http://" + id + ".test", JWKS: string(keysOf(id).JWKS()), Epoch: max(b.epochs[id], 1), ChangedAt: b.clock,
+			ID: id, Settlement: ledger.AccountID(10 + i), BaseURL: "http://127.0.0.1:1", JWKS: string(keysOf(id).JWKS()), Epoch: max(b.epochs[id], 1), ChangedAt: b.clock,
 		})
 	}
 	return rows, nil

@@ -39,6 +39,7 @@ type bank struct {
 	wants     []store.Consistency
 	fail      func(posting.Command) error // instead of applying
 	readFail  func() error                // instead of reading
+	onceFail  error                       // instead of keeping what Once has done
 }
 
 type claimed struct {
@@ -175,6 +176,9 @@ func (b *bank) Once(ctx context.Context, claim store.Claim, work store.Work) (st
 		return earlier.answer, true, "t2", nil
 	}
 	answer, stored, err := work(ctx, nil)
+	if err == nil {
+		b.set(func() { err = b.onceFail })
+	}
 	if err != nil {
 		return store.Answer{}, false, "", err
 	}
