@@ -32,6 +32,7 @@ type commands struct {
 	Clients node.ClientsCommand `cmd:"" help:"Manage the programs that may use a system."`
 	Keygen  node.KeygenCommand  `cmd:"" help:"Make the key by which other systems know this one."`
 	Peers   node.PeersCommand   `cmd:"" help:"Make other systems known, list and test them."`
+	Sagas   node.SagasCommand   `cmd:"" help:"See transfers between systems that are under way, go on with them or give them up."`
 	Verify  verify.Command      `cmd:"" help:"Recompute every invariant of the books from the journal."`
 	Bench   bench.Command       `cmd:"" help:"Measure the engine against SQL by hand, in one run."`
 	Broker  broker.Command      `cmd:"" hidden:"" help:"Run the NATS server that carries events between systems."`
