@@ -31,7 +31,7 @@ type peered struct {
 	parked  *parked
 }
 
-func newPeered(t *testing.T) *peered {
+func newPeered(t *testing.T, changes ...func(*api.Deps)) *peered {
 	t.Helper()
 	bank, listener := newBank(), listen(t)
 	p := &peered{asker: &asker{}, letters: &letters{}, parked: &parked{}}
@@ -51,6 +51,9 @@ func newPeered(t *testing.T) *peered {
 			Remitter: p.desk, Directory: directory, Client: peers.NewClient(directory, bankBooks{bank}.Epoch, prometheus.NewRegistry()),
 			Authorities: []string{listener.Addr().String()}, Nonces: &nonces{seen: map[string]bool{}}, Epoch: bankBooks{bank}.Epoch, Raise: bank.raise,
 			Sagas: sagaLog{bank}, Books: bankBooks{bank}, Letters: p.letters, Parked: p.parked,
+		}
+		for _, change := range changes {
+			change(deps)
 		}
 	})
 	return p

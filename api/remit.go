@@ -57,7 +57,7 @@ func (x *exchange) remit(pay ledger.Pay, peer ledger.Peer, meaning any) error {
 	if !outcome.Replayed {
 		desk.Begin(*remittance)
 	}
-	final, ended := desk.Await(ctx, remittance.ID)
+	final, ended := x.await(ctx, remittance.ID)
 	switch {
 	case ended && outcome.Replayed: // the claim may be older than this release: what renders the answer is written there
 		if again, err := x.server.deps.Engine.Submit(ctx, command); err == nil {
@@ -68,6 +68,18 @@ func (x *exchange) remit(pay ledger.Pay, peer ledger.Peer, meaning any) error {
 		outcome.Answer, outcome.Token = x.renderer().Render(rendererVersion, result, nil), final.Token
 	}
 	return x.writeChange(outcome.Answer, outcome.Replayed, outcome.Token)
+}
+
+// await waits for a transfer's end, in a place among those who wait and not among the changes. When there is none the caller
+// hears at once that nobody knows yet.
+func (x *exchange) await(ctx context.Context, id ledger.TransferID) (remit.Final, bool) {
+	x.leaveGate()
+	waits := x.server.gates.waits
+	if !waits.tryEnter() {
+		return remit.Final{}, false
+	}
+	defer waits.leave()
+	return x.server.deps.Peers.Await(ctx, id)
 }
 
 // remittance answers how a transfer to another system stands: 202 while nobody knows, and then for ever what was decided,

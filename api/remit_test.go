@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"lockstep/api"
 	"lockstep/cluster/peers"
@@ -192,6 +194,39 @@ func TestAPeerThatDoesNotAnswerIsGivenUpForGood(t *testing.T) {
 	p.asker.says(nil)
 	same(t, gone, p.do(t, "POST", "/v1/transfers", toBeta(from), as("alice", key)...)) // the peer is back: it stays as it was told
 	p.post(t, "alice", "/v1/transfers", toBeta(from)).expect(t, 201, "")
+}
+
+// Whoever waits for a peer that is away takes no place from payments inside the system; when many wait, more of them hear
+// at once that nobody knows yet.
+func TestAPeerThatIsAwayDoesNotStopOtherPayments(t *testing.T) {
+	t.Parallel()
+	const takes = 2
+	p := newPeered(t, func(d *api.Deps) { d.RequestsMax = takes })
+	gone := make(chan struct{})
+	p.asker.says(func(context.Context) (peers.PrepareResult, error) {
+		<-gone
+		return peers.PrepareResult{State: peers.Reserved, Epoch: 7}, nil
+	})
+	from := p.open(t, "alice", "100")
+	var waiting sync.WaitGroup
+	for range takes {
+		waiting.Go(func() {
+			if got := p.post(t, "alice", "/v1/transfers", toBeta(from), "Prefer", "wait=20"); got.status != 201 {
+				t.Errorf("whoever waited got %v", got)
+			}
+		})
+	}
+	want := fmt.Sprintf("# HELP lockstep_http_requests_in_hand Requests that the node works on.\n# TYPE lockstep_http_requests_in_hand gauge\n"+
+		"lockstep_http_requests_in_hand{kind=\"change\"} 0\nlockstep_http_requests_in_hand{kind=\"read\"} 0\nlockstep_http_requests_in_hand{kind=\"wait\"} %d\n", takes)
+	for testutil.GatherAndCompare(p.registry, strings.NewReader(want), "lockstep_http_requests_in_hand") != nil {
+		time.Sleep(time.Millisecond)
+	}
+	for range takes + 1 {
+		p.post(t, "teller", "/v1/deposits", fmt.Sprintf(`{"account":%q,"amount":"1","currency":"KRW"}`, from)).expect(t, 201, "")
+		p.post(t, "alice", "/v1/transfers", toBeta(from), "Prefer", "wait=20").expect(t, 202, "")
+	}
+	close(gone)
+	waiting.Wait()
 }
 
 // What this system refuses itself is decided with the claim, and no peer is asked.
