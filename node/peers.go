@@ -122,7 +122,7 @@ func (n *Node) openPeers(ctx context.Context, registry prometheus.Registerer) er
 	n.onClose(func(context.Context) error { n.desk.Close(); return nil })
 	n.peers = &api.Peers{
 		Remitter: n.desk, Directory: directory, Client: client, Authorities: n.config.Peers.Authorities,
-		Nonces: nonces{n.store}, Epoch: n.store.Epoch, Raise: n.store.RaiseEpoch,
+		Nonces: nonces{n.store}, Epoch: n.store.Epoch, Raise: n.store.RaiseEpoch, Sagas: n.sagas, Books: books{n.store},
 	}
 	if err := n.openRunner(ctx); err != nil {
 		return err
@@ -194,6 +194,7 @@ func (n *Node) openBus(ctx context.Context) error {
 		return err
 	}
 	n.onClose(func(context.Context) error { return n.outbox.Close() })
+	n.peers.Letters, n.peers.Parked = bus, n.outbox
 	n.announce(ctx)
 	ready := func() bool { return n.store.State().Source.OK && n.store.Reconciled() }
 	return bus.Consume(carrier.Handle, events.Options{Ready: ready, Parallel: consumeParallel})
@@ -266,7 +267,7 @@ const (
 	cleanBatch = 500
 )
 
-// cleanUp forgets nonces whose time is over and sagas that ended long ago, until ctx ends.
+// cleanUp forgets nonces whose time is over, sagas that ended long ago and dead letters that were settled, until ctx ends.
 func (n *Node) cleanUp(ctx context.Context) {
 	ticker := time.NewTicker(cleanEvery)
 	defer ticker.Stop()
@@ -277,7 +278,7 @@ func (n *Node) cleanUp(ctx context.Context) {
 		case <-ticker.C:
 		}
 		_, err := n.sagas.Clean(ctx, sagasKept, cleanBatch)
-		if err := errors.Join(err, n.store.ForgetNonces(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(err, n.store.ForgetNonces(ctx), n.peers.SettleLetters(ctx)); err != nil && ctx.Err() == nil {
 			n.log.Debug("housekeeping is left to the next minute", "error", err)
 		}
 	}

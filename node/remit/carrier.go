@@ -144,19 +144,11 @@ type heard struct {
 // sender's to state, is parked alone; the message comes again as long as any event of it could not be applied.
 func (c *Carrier) Handle(ctx context.Context, d events.Delivery) events.Verdict {
 	list, failure := c.hear(ctx, d)
-	var credited []heard
 	failed := make(chan error, len(list))
-	waiting := 0
 	for _, h := range list {
-		if h.fact.Type == ledger.EventCredited {
-			credited = append(credited, h)
-			continue
-		}
-		waiting++
 		go func() { failed <- c.apply(ctx, d, h) }() // together, to be combined
 	}
-	failure = errors.Join(failure, c.noteCredits(ctx, d, credited))
-	for range waiting {
+	for range list {
 		failure = errors.Join(failure, <-failed)
 	}
 	if failure != nil {
@@ -207,31 +199,6 @@ func (c *Carrier) apply(ctx context.Context, d events.Delivery, h heard) error {
 		return c.park(ctx, d, h.event, err.Error())
 	}
 	return err
-}
-
-// noteCredits notes all credits of a message at once: they are many, and change no money.
-func (c *Carrier) noteCredits(ctx context.Context, d events.Delivery, list []heard) error {
-	if len(list) == 0 {
-		return nil
-	}
-	var ids []ledger.TransferID
-	for _, h := range list {
-		ids = append(ids, ledger.TransferID(h.fact.ID))
-	}
-	if err := c.desk.fault("before_credited"); err != nil {
-		return err
-	}
-	foreign, err := c.desk.books.NoteCredits(ctx, ids)
-	if err != nil {
-		return err
-	}
-	c.desk.metrics.applied.WithLabelValues(ledger.EventCredited, "").Add(float64(len(list) - len(foreign)))
-	for _, h := range list {
-		if slices.Contains(foreign, ledger.TransferID(h.fact.ID)) {
-			err = errors.Join(err, c.park(ctx, d, h.event, "the peer credited what this system has not posted"))
-		}
-	}
-	return errors.Join(err, c.desk.fault("after_credited"))
 }
 
 func (c *Carrier) park(ctx context.Context, d events.Delivery, event events.Event, reason string) error {

@@ -60,8 +60,6 @@ type Books interface {
 	// Remittances and TransferIDs read at the source: what is decided from must not be old.
 	Remittances(ctx context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]ledger.Remittance, error)
 	TransferIDs(ctx context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]bool, error)
-	// NoteCredits notes what the payees' system says it has booked, and tells which ids this system has not posted.
-	NoteCredits(ctx context.Context, ids []ledger.TransferID) (foreign []ledger.TransferID, err error)
 	// RemittancesBetween lists what one system pays to another, in order of the ids, from the one after that id.
 	RemittancesBetween(ctx context.Context, payer, payee string, after ledger.TransferID, limit int) ([]ledger.Remittance, error)
 }

@@ -81,29 +81,6 @@ func (q *Queries) Remittances(ctx context.Context, ids []ledger.TransferID) (map
 	return found, nil
 }
 
-// NoteCredits notes that the payees' system has booked the credits of transfers that this system has posted, and tells which
-// of the ids are none of those. It changes no money, so it needs no engine.
-func (s *Store) NoteCredits(ctx context.Context, ids []ledger.TransferID) (foreign []ledger.TransferID, err error) {
-	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
-	args := append([]any{s.config.System}, anys(ids)...)
-	posted := map[ledger.TransferID]bool{}
-	err = each(ctx, s.source, func(rows *sql.Rows) error {
-		var id ledger.TransferID
-		err := rows.Scan(&id)
-		posted[id] = true
-		return err
-	}, `SELECT id FROM remittances WHERE payer_system = ? AND state = 'posted' AND id IN (`+marks(len(ids))+`)`, args...)
-	if err != nil {
-		return nil, fmt.Errorf("look for credited transfers: %w", err)
-	}
-	_, err = s.source.ExecContext(ctx, `UPDATE remittances SET credited_at = UTC_TIMESTAMP(6)
-		WHERE payer_system = ? AND state = 'posted' AND credited_at IS NULL AND id IN (`+marks(len(ids))+`)`, args...)
-	if err != nil {
-		return nil, fmt.Errorf("note credits: %w", err)
-	}
-	return slices.DeleteFunc(ids, func(id ledger.TransferID) bool { return posted[id] }), nil
-}
-
 // RemittancesBetween lists remittances that one system pays to another, in order of their ids, from the one after the last
 // of the page before.
 func (q *Queries) RemittancesBetween(ctx context.Context, payer, payee string, after ledger.TransferID, limit int) ([]ledger.Remittance, error) {
