@@ -53,20 +53,35 @@ func (p *peered) available(t *testing.T, number string) string {
 	return p.get(t, "operator", "/v1/accounts/"+number).expect(t, 200, "").field("balance", "available")
 }
 
+// promisesAfter is a peer that takes its time.
+func promisesAfter(signal <-chan struct{}) func(context.Context) (peers.PrepareResult, error) {
+	return func(ctx context.Context) (peers.PrepareResult, error) {
+		select {
+		case <-signal:
+			return peers.PrepareResult{State: peers.Reserved, Epoch: 7}, nil
+		case <-ctx.Done():
+			return peers.PrepareResult{}, ctx.Err()
+		}
+	}
+}
+
+// soon polls for what has to become true.
+func soon(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not so within %s: %s", patience, what)
+		}
+	}
+}
+
 // While nobody knows, a repeat waits and hears 202 again. Then every repeat gets one answer, which ends with the decision;
 // what comes later shows on GET only.
 func TestATransferToAPeerIsAnsweredOnceForAll(t *testing.T) {
 	t.Parallel()
 	p := newPeered(t)
 	from, key, promise := p.open(t, "alice", "100"), uuid.NewString(), make(chan struct{})
-	p.asker.says(func(ctx context.Context) (peers.PrepareResult, error) {
-		select {
-		case <-promise:
-			return peers.PrepareResult{State: peers.Reserved, Epoch: 7}, nil
-		case <-ctx.Done():
-			return peers.PrepareResult{}, ctx.Err()
-		}
-	})
+	p.asker.says(promisesAfter(promise))
 	first := p.pending(t, key, toBeta(from))
 	if first.header.Get("Idempotency-Replayed") != "" || p.available(t, from) != "90" {
 		t.Errorf("got %v", first.header)
@@ -116,10 +131,7 @@ func TestAWaitingRepeatIsRenderedAsItsClaimSays(t *testing.T) {
 	t.Parallel()
 	p := newPeered(t)
 	from, key, promise := p.open(t, "alice", "100"), uuid.NewString(), make(chan struct{})
-	p.asker.says(func(context.Context) (peers.PrepareResult, error) {
-		<-promise
-		return peers.PrepareResult{State: peers.Reserved, Epoch: 7}, nil
-	})
+	p.asker.says(promisesAfter(promise))
 	p.pending(t, key, toBeta(from))
 	p.bank.set(func() {
 		for id, claim := range p.bank.claims {
@@ -137,9 +149,7 @@ func TestAWaitingRepeatIsRenderedAsItsClaimSays(t *testing.T) {
 		}
 		done <- got
 	}()
-	for commands() == before {
-		time.Sleep(time.Millisecond)
-	}
+	soon(t, "the repeat has asked", func() bool { return commands() > before })
 	close(promise)
 	(<-done).expect(t, 504, "outcome_unknown")
 }
@@ -203,10 +213,7 @@ func TestAPeerThatIsAwayDoesNotStopOtherPayments(t *testing.T) {
 	const takes = 2
 	p := newPeered(t, func(d *api.Deps) { d.RequestsMax = takes })
 	gone := make(chan struct{})
-	p.asker.says(func(context.Context) (peers.PrepareResult, error) {
-		<-gone
-		return peers.PrepareResult{State: peers.Reserved, Epoch: 7}, nil
-	})
+	p.asker.says(promisesAfter(gone))
 	from := p.open(t, "alice", "100")
 	var waiting sync.WaitGroup
 	for range takes {
@@ -218,9 +225,9 @@ func TestAPeerThatIsAwayDoesNotStopOtherPayments(t *testing.T) {
 	}
 	want := fmt.Sprintf("# HELP lockstep_http_requests_in_hand Requests that the node works on.\n# TYPE lockstep_http_requests_in_hand gauge\n"+
 		"lockstep_http_requests_in_hand{kind=\"change\"} 0\nlockstep_http_requests_in_hand{kind=\"read\"} 0\nlockstep_http_requests_in_hand{kind=\"wait\"} %d\n", takes)
-	for testutil.GatherAndCompare(p.registry, strings.NewReader(want), "lockstep_http_requests_in_hand") != nil {
-		time.Sleep(time.Millisecond)
-	}
+	soon(t, "all of them wait, and none is a change in hand", func() bool {
+		return testutil.GatherAndCompare(p.registry, strings.NewReader(want), "lockstep_http_requests_in_hand") == nil
+	})
 	for range takes + 1 {
 		p.post(t, "teller", "/v1/deposits", fmt.Sprintf(`{"account":%q,"amount":"1","currency":"KRW"}`, from)).expect(t, 201, "")
 		p.post(t, "alice", "/v1/transfers", toBeta(from), "Prefer", "wait=20").expect(t, 202, "")
