@@ -33,11 +33,11 @@ var imports = map[string][]string{
 	"lockstep/node/verify": nil,
 	"lockstep/api/auth":    {"lockstep/node/ledger"},
 	"lockstep/api": {
-		"lockstep/api/auth", "lockstep/api/httpsig", "lockstep/cluster/peers", "lockstep/node/ledger", "lockstep/node/posting",
-		"lockstep/node/remit", "lockstep/node/store",
+		"lockstep/api/auth", "lockstep/api/httpsig", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger",
+		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/saga",
 	},
 	"lockstep/node": {
-		"lockstep/api", "lockstep/api/auth", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/locks", "lockstep/node/ledger",
+		"lockstep/api", "lockstep/api/auth", "lockstep/api/client", "lockstep/api/httpsig", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/locks", "lockstep/node/ledger",
 		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/saga",
 	},
 }

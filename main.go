@@ -32,6 +32,7 @@ type commands struct {
 	Clients   node.ClientsCommand   `cmd:"" help:"Manage the programs that may use a system."`
 	Keygen    node.KeygenCommand    `cmd:"" help:"Make the key by which other systems know this one."`
 	Peers     node.PeersCommand     `cmd:"" help:"Make other systems known, list and test them."`
+	Sagas     node.SagasCommand     `cmd:"" help:"See transfers between systems that are under way, go on with them or give them up."`
 	Backup    node.BackupCommand    `cmd:"" help:"Write all data of a system into a file."`
 	Restore   node.RestoreCommand   `cmd:"" help:"Replace all data of a system by a backup."`
 	Reconcile node.ReconcileCommand `cmd:"" help:"Compare a system's books with its peers' after a restore or a failover."`

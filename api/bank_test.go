@@ -15,6 +15,7 @@ import (
 	"lockstep/node/ledger"
 	"lockstep/node/posting"
 	"lockstep/node/store"
+	"lockstep/saga"
 )
 
 // bank stands for engine and store: it applies operations by the ledger's own rules to rows in memory, so that the
@@ -23,8 +24,12 @@ type bank struct {
 	mu        sync.Mutex
 	accounts  map[ledger.AccountID]ledger.Account
 	holds     map[ledger.HoldID]ledger.Hold
+	remitted  map[ledger.TransferID]ledger.Remittance
+	exposures map[ledger.ExposureKey]ledger.Exposure
 	transfers []ledger.Transfer
 	entries   []ledger.Entry
+	epochs    map[string]int64 // of peers
+	sagas     map[string]saga.Saga
 	claims    map[string]claimed
 	clients   []auth.Client
 	serial    ledger.AccountID
@@ -34,11 +39,14 @@ type bank struct {
 	wants     []store.Consistency
 	fail      func(posting.Command) error // instead of applying
 	readFail  func() error                // instead of reading
+	onceFail  error                       // instead of keeping what Once has done
 }
 
 type claimed struct {
-	claim  store.Claim
-	answer store.Answer
+	claim    store.Claim
+	answer   store.Answer
+	remitted ledger.TransferID // whose remittance, as it is at the time, the answer is rendered from instead
+	renderer int               // the version that renders it
 }
 
 var lane = ledger.Lane{Node: 1}
@@ -46,7 +54,8 @@ var lane = ledger.Lane{Node: 1}
 func newBank() *bank {
 	return &bank{
 		accounts: map[ledger.AccountID]ledger.Account{}, holds: map[ledger.HoldID]ledger.Hold{}, claims: map[string]claimed{},
-		serial: 1000, clock: time.Date(2026, 1, 31, 9, 0, 0, 123456000, time.UTC),
+		remitted: map[ledger.TransferID]ledger.Remittance{}, exposures: map[ledger.ExposureKey]ledger.Exposure{},
+		epochs: map[string]int64{}, sagas: map[string]saga.Saga{}, serial: 1000, clock: time.Date(2026, 1, 31, 9, 0, 0, 123456000, time.UTC),
 	}
 }
 
@@ -79,7 +88,7 @@ func (b *bank) Submit(ctx context.Context, command posting.Command) (posting.Out
 			if earlier.claim.Fingerprint != command.Claim.Fingerprint {
 				return posting.Outcome{}, ledger.Refuse(ledger.IdempotencyKeyReused, "the key was used for another request")
 			}
-			return posting.Outcome{Answer: earlier.answer, Replayed: true, Token: "t2"}, nil
+			return b.replay(command, earlier), nil
 		}
 	}
 	if b.fail != nil {
@@ -89,9 +98,15 @@ func (b *bank) Submit(ctx context.Context, command posting.Command) (posting.Out
 	}
 	result, refusal := b.apply(command.Operation)
 	outcome := posting.Outcome{Token: "t1", Result: result, Refusal: refusal}
-	outcome.Answer = command.Renderer.Render(command.Renderer.Version(), result, refusal)
+	if command.Renderer != nil {
+		outcome.Answer = command.Renderer.Render(command.Renderer.Version(), result, refusal)
+	}
 	if command.Claim != nil {
-		b.claims[command.Claim.ID()] = claimed{*command.Claim, outcome.Answer}
+		claim := claimed{claim: *command.Claim, answer: outcome.Answer}
+		if result.Remittance != nil {
+			claim.remitted, claim.renderer = result.Remittance.ID, command.Renderer.Version()
+		}
+		b.claims[command.Claim.ID()] = claim
 	}
 	return outcome, nil
 }
@@ -114,6 +129,7 @@ func (b *bank) apply(operation ledger.Operation) (ledger.Result, *ledger.Error) 
 		}
 	}
 	book := ledger.NewBook("alpha", lane, b.clock, accounts, holds)
+	b.lendRemotes(book, operation)
 	result, err := operation.Apply(book)
 	if err != nil {
 		var refusal *ledger.Error
@@ -128,6 +144,7 @@ func (b *bank) apply(operation ledger.Operation) (ledger.Result, *ledger.Error) 
 	for _, hold := range book.ChangedHolds() {
 		b.holds[hold.ID] = hold
 	}
+	b.takeRemotes(book)
 	b.transfers, b.entries = append(b.transfers, book.Transfers...), append(b.entries, book.Entries...)
 	return result, nil
 }
@@ -147,21 +164,25 @@ func (b *bank) Read(ctx context.Context, want store.Consistency, fn func(context
 	return from, fn(ctx, b)
 }
 
-// Once implements api.Store.
+// Once implements api.Store. Work may submit commands of its own, so nothing is locked while it runs.
 func (b *bank) Once(ctx context.Context, claim store.Claim, work store.Work) (store.Answer, bool, store.Token, error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if earlier, there := b.claims[claim.ID()]; there {
+	earlier, there := b.claims[claim.ID()]
+	b.mu.Unlock()
+	if there {
 		if earlier.claim.Fingerprint != claim.Fingerprint {
 			return store.Answer{}, false, "", ledger.Refuse(ledger.IdempotencyKeyReused, "the key was used for another request")
 		}
 		return earlier.answer, true, "t2", nil
 	}
 	answer, stored, err := work(ctx, nil)
+	if err == nil {
+		b.set(func() { err = b.onceFail })
+	}
 	if err != nil {
 		return store.Answer{}, false, "", err
 	}
-	b.claims[claim.ID()] = claimed{claim, stored}
+	b.set(func() { b.claims[claim.ID()] = claimed{claim: claim, answer: stored} })
 	return answer, false, "t1", nil
 }
 
@@ -174,9 +195,11 @@ func (b *bank) Change(ctx context.Context, work func(context.Context, *store.Tx)
 
 // CreateAccount implements api.Store; it runs inside Once.
 func (b *bank) CreateAccount(_ context.Context, _ *store.Tx, account ledger.Account) (ledger.Account, error) {
-	account.ID, account.CreatedAt = b.serial, b.clock
-	b.serial++
-	b.accounts[account.ID] = account
+	b.set(func() {
+		account.ID, account.CreatedAt = b.serial, b.clock
+		b.serial++
+		b.accounts[account.ID] = account
+	})
 	return account, nil
 }
 
@@ -217,6 +240,9 @@ func (b *bank) Transfer(_ context.Context, id ledger.TransferID) (ledger.Transfe
 			return transfer, nil
 		}
 	}
+	if remittance := b.remitted[id]; remittance.Transfer != nil {
+		return *remittance.Transfer, nil
+	}
 	return ledger.Transfer{}, store.ErrMiss
 }
 
@@ -228,7 +254,13 @@ func (b *bank) Transfers(_ context.Context, filter store.TransferFilter) ([]ledg
 		return filter.Owner == "" || b.accounts[id].Owner == filter.Owner
 	}
 	var found []ledger.Transfer
-	for _, t := range b.transfers {
+	all := slices.Clone(b.transfers)
+	for _, remittance := range b.remitted {
+		if remittance.Transfer != nil {
+			all = append(all, *remittance.Transfer)
+		}
+	}
+	for _, t := range all {
 		if (mine(t.PayerID) || mine(t.PayeeID)) && (filter.Before == "" || t.ID < filter.Before) &&
 			(filter.Reference == "" || filter.Reference == t.Reference) && (filter.Kind == "" || filter.Kind == t.Kind) {
 			found = append(found, t)
@@ -306,8 +338,8 @@ func (a authority) CreateClient(_ context.Context, _ auth.Tx, asked auth.NewClie
 	if asked.ID == "" {
 		asked.ID = "random"
 	}
-	client := auth.Client{ID: asked.ID, Name: asked.Name, Scopes: asked.Scopes, Owner: asked.Owner, CreatedAt: a.bank.clock}
-	a.bank.clients = append(a.bank.clients, client)
+	client := auth.Client{ID: asked.ID, Name: asked.Name, Scopes: asked.Scopes, Owner: asked.Owner, CreatedAt: a.bank.now()}
+	a.bank.set(func() { a.bank.clients = append(a.bank.clients, client) })
 	return client, "the-secret", nil
 }
 

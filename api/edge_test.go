@@ -50,8 +50,22 @@ type edge struct {
 
 func newEdge(tb testing.TB, changes ...func(*api.Deps)) *edge {
 	tb.Helper()
+	return newEdgeOn(tb, newBank(), listen(tb), changes...)
+}
+
+func listen(tb testing.TB) net.Listener {
+	tb.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return listener
+}
+
+func newEdgeOn(tb testing.TB, bank *bank, listener net.Listener, changes ...func(*api.Deps)) *edge {
+	tb.Helper()
 	e := &edge{
-		bank: newBank(), registry: prometheus.NewRegistry(), logs: &logs{},
+		bank: bank, registry: prometheus.NewRegistry(), logs: &logs{},
 		health: api.Health{Started: true, Lease: true, Source: true},
 		client: &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second},
 	}
@@ -66,10 +80,6 @@ func newEdge(tb testing.TB, changes ...func(*api.Deps)) *edge {
 		change(&deps)
 	}
 	server, err := api.New(deps)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -29,6 +29,7 @@ type exchange struct {
 	key       string // the Idempotency-Key, checked
 	replayed  bool
 	failure   error // what is logged and not shown
+	gate      *gate // in which the request has a place
 
 	// submitted says that a change has left for the database: from here on an unexpected failure is "unknown", for
 	// "not applied" could be a lie.
@@ -81,7 +82,8 @@ func (s *Server) handler(r route) fiber.Handler {
 			if err := gate.enter(); err != nil {
 				return err
 			}
-			defer gate.leave()
+			x.gate = gate
+			defer x.leaveGate()
 		}
 		if r.scope != "" {
 			if err := x.authenticate(); err != nil {
@@ -95,6 +97,14 @@ func (s *Server) handler(r route) fiber.Handler {
 			}
 		}
 		return r.serve(x)
+	}
+}
+
+// leaveGate gives the request's place up, once.
+func (x *exchange) leaveGate() {
+	if x.gate != nil {
+		x.gate.leave()
+		x.gate = nil
 	}
 }
 

@@ -52,11 +52,21 @@ func (g *gate) enter() error {
 	return nil
 }
 
+// tryEnter takes a place if there is one; who gets none is told so by other means.
+func (g *gate) tryEnter() bool {
+	if g.inHand.Add(1) > g.max {
+		g.inHand.Add(-1)
+		return false
+	}
+	return true
+}
+
 func (g *gate) leave() { g.inHand.Add(-1) }
 
 // gates keep reads and changes apart, so that changes that wait for a database which is away do not stop the reads that
-// its replicas go on answering. What is answered from memory, /readyz above all, has no gate.
-type gates struct{ reads, changes *gate }
+// its replicas go on answering. Those who wait for another system to decide are apart as well: a peer that is away must not
+// stop payments inside this one. What is answered from memory, /readyz above all, has no gate.
+type gates struct{ reads, changes, waits *gate }
 
 func newGates(registry prometheus.Registerer, requestsMax int) (gates, error) {
 	if requestsMax == 0 {
@@ -84,7 +94,11 @@ func newGates(registry prometheus.Registerer, requestsMax int) (gates, error) {
 		return gates{}, err
 	}
 	changes, err := open("change")
-	return gates{reads: reads, changes: changes}, err
+	if err != nil {
+		return gates{}, err
+	}
+	waits, err := open("wait")
+	return gates{reads: reads, changes: changes, waits: waits}, err
 }
 
 // of is the gate of a route; nil for one without.

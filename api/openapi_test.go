@@ -20,7 +20,10 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"lockstep/api"
+	"lockstep/cluster/events"
+	"lockstep/cluster/peers"
 	"lockstep/node/ledger"
+	"lockstep/saga"
 )
 
 // closed makes every object of the file refuse what it does not name, so that a field that is answered and not
@@ -133,7 +136,7 @@ func TestOpenAPIFilePrintsTheProblemTable(t *testing.T) {
 
 // checker sends requests as the file describes them and holds every answer against the file.
 type checker struct {
-	*edge
+	*peered
 	router  routers.Router
 	covered map[string]bool // method, path template and status
 }
@@ -143,7 +146,7 @@ func newChecker(t *testing.T) *checker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &checker{edge: newEdge(t), router: router, covered: map[string]bool{}}
+	return &checker{peered: newPeered(t), router: router, covered: map[string]bool{}}
 }
 
 // exchange is a request and its answer; a request of which the edge is expected to complain is not validated.
@@ -187,6 +190,9 @@ func TestRequestsAndAnswersAreThoseOfTheFile(t *testing.T) {
 	c := newChecker(t)
 	c.payments(t)
 	c.administration(t)
+	c.transfersToPeers(t)
+	c.peers(t)
+	c.operations(t)
 	c.system(t)
 	for _, r := range api.RouteFacts() {
 		good := false
@@ -255,6 +261,75 @@ func (c *checker) payments(t *testing.T) {
 	get(200, "/v1/proofs/trial-balance")
 	c.exchange(t, 200, "PATCH", "/v1/accounts/"+alice, `{"label":"new"}`, as("alice", "")...)
 	c.exchange(t, 403, "PATCH", "/v1/accounts/"+alice, `{"status":"frozen"}`, as("alice", "")...)
+}
+
+// transfersToPeers pays another system: posted, pending, refused and given up.
+func (c *checker) transfersToPeers(t *testing.T) {
+	t.Helper()
+	from := c.open(t, "alice", "100")
+	body := fmt.Sprintf(`{"from":%q,"to":%q,"amount":"10","currency":"KRW"}`, from, account("beta", 1000))
+	pay := func(status int, key string) answer {
+		t.Helper()
+		return c.exchange(t, status, "POST", "/v1/transfers", body, as("alice", key, "Prefer", "wait=1")...)
+	}
+	id := pay(201, uuid.NewString()).field("id")
+	c.exchange(t, 200, "GET", "/v1/transfers/"+id, "", as("alice", "")...)
+	c.asker.says(func(context.Context) (peers.PrepareResult, error) {
+		return peers.PrepareResult{State: peers.Refused, Code: "peer_cap_exceeded"}, nil
+	})
+	pay(422, uuid.NewString())
+	c.asker.says(func(context.Context) (peers.PrepareResult, error) { return peers.PrepareResult{}, peers.ErrUnavailable })
+	key := uuid.NewString()
+	id = pay(202, key).field("id")
+	c.exchange(t, 200, "GET", "/v1/admin/sagas?state=pending&limit=1", "", as("operator", "")...)
+	abort := "/v1/admin/sagas/" + id + "/abort"
+	c.exchange(t, 200, "POST", "/v1/admin/sagas/"+id+"/retry", "", as("operator", uuid.NewString())...)
+	c.exchange(t, 200, "POST", abort, "{}", as("operator", uuid.NewString())...)
+	c.exchange(t, 409, "POST", strings.Replace(abort, "abort", "retry", 1), "{}", as("operator", uuid.NewString())...)
+	pay(503, key)
+	c.exchange(t, 200, "GET", "/v1/transfers/"+id, "", as("alice", "")...)
+	c.exchange(t, 200, "GET", "/v1/transfers?limit=10", "", as("alice", "")...)
+}
+
+// peers does what a peer asks for.
+func (c *checker) peers(t *testing.T) {
+	t.Helper()
+	ask := func(status int, method, path, body string) answer {
+		t.Helper()
+		request, _ := c.signed(t, "beta", method, path, body)
+		return c.exchange(t, status, method, path, body, headersOf(request)...)
+	}
+	payee, id := c.open(t, "bob", ""), uuid.NewString()
+	prepare := fmt.Sprintf(`{"epoch":1,"transfers":[{"id":%q,"payer":{"account":%q},"payee":{"account":%q},"amount":"5","currency":"KRW","expires_in_ms":20000,"description":"d"},
+		{"id":%q,"payer":{"account":%q},"payee":{"account":%q},"amount":"5","currency":"USD","expires_in_ms":20000}]}`,
+		id, account("beta", 1000), payee, uuid.NewString(), account("beta", 1000), payee)
+	ask(200, "POST", "/peer/v1/transfers", prepare)
+	ask(400, "POST", "/peer/v1/transfers", `{"epoch":1,"transfers":[]}`)
+	ask(200, "POST", "/peer/v1/inquiries", fmt.Sprintf(`{"epoch":1,"payer":"beta","ids":[%q],"if_unknown":"report"}`, id))
+	ask(403, "POST", "/peer/v1/inquiries", fmt.Sprintf(`{"epoch":1,"payer":"gamma","ids":[%q],"if_unknown":"close"}`, id))
+	ask(200, "GET", "/peer/v1/transfers/beta/"+id, "")
+	ask(404, "GET", "/peer/v1/transfers/beta/"+uuid.NewString(), "")
+	ask(200, "POST", "/peer/v1/epoch", `{"epoch":2}`)
+	ask(200, "GET", "/peer/v1/payees/"+payee, "")
+	ask(404, "GET", "/peer/v1/payees/"+account("alpha", 999999), "")
+	c.exchange(t, 401, "POST", "/peer/v1/epoch", `{"epoch":2}`, "Content-Type", "application/json")
+	c.exchange(t, 200, "GET", "/peer/v1/jwks.json", "")
+}
+
+// operations is what an operator does about other systems.
+func (c *checker) operations(t *testing.T) {
+	t.Helper()
+	c.letters.list = []events.DeadLetter{{ID: "0a1b", Subject: "lockstep.beta.alpha.transfer.committed", Data: []byte("{"), Reason: "no batch", At: c.bank.now()}}
+	c.parked.list = []saga.ParkedMessage{{
+		Message:  saga.Message{ID: uuid.NewString(), Destination: "beta", Events: []byte(`[{"Type":"transfer.aborted","ID":"x"}]`)},
+		ParkedAt: c.bank.now(), Reason: "no broker",
+	}}
+	for _, path := range []string{"/v1/admin/peers", "/v1/admin/sagas?state=done", "/v1/admin/dead-letters?limit=5"} {
+		c.exchange(t, 200, "GET", path, "", as("operator", "")...)
+	}
+	replay := "/v1/admin/dead-letters/0a1b/replay"
+	c.exchange(t, 200, "POST", replay, "", as("operator", uuid.NewString())...)
+	c.exchange(t, 404, "POST", replay, "{}", as("operator", uuid.NewString())...)
 }
 
 func (c *checker) administration(t *testing.T) {

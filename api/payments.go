@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/sha256"
+	"strconv"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -194,6 +195,9 @@ func (x *exchange) submit(command posting.Command) error {
 func (x *exchange) writeChange(answer store.Answer, replayed bool, token store.Token) error {
 	if token != "" {
 		x.set("Consistency-Token", string(token))
+	}
+	if answer.Status == 503 { // the one of them that is decided under a key: the payee's system gave no answer
+		x.set("Retry-After", strconv.Itoa(rules[ledger.PeerUnavailable].after))
 	}
 	if x.replayed = replayed; replayed {
 		x.set("Idempotency-Replayed", "true")

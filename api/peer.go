@@ -23,6 +23,12 @@ type Peers struct {
 	Nonces      httpsig.NonceStore
 	Epoch       func() int64 // of this system
 	Raise       func(ctx context.Context, peer string, epoch int64) error
+
+	// What operators look at.
+	Sagas   Sagas
+	Books   Books
+	Letters Letters // nil without a broker
+	Parked  Parked  // nil without a broker
 }
 
 // fields is a header of fasthttp as httpsig sees it.

@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"html"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -59,9 +60,10 @@ func TestEveryCodeHasItsRuleAndItsWords(t *testing.T) {
 			}
 		}
 	}
+	between := []string{"transfer_aborted", "transfer_conflict", "stale_epoch"} // systems tell them to each other, nobody else
 	for _, code := range ledgerCodes(t) {
-		if !ruled[code] {
-			t.Errorf("%s has no rule", code)
+		if ruled[code] == slices.Contains(between, code) {
+			t.Errorf("%s has no rule, or one that nobody needs", code)
 		}
 	}
 }
@@ -72,6 +74,9 @@ func TestRulesKeepTheContract(t *testing.T) {
 	for _, rule := range api.RuleFacts() {
 		switch rule.Status {
 		case 401, 403, 405, 408, 413, 415, 429, 503:
+			if given := rule.Code == string(ledger.PeerUnavailable); given { // decided under the key, when the payee's system gave no answer
+				continue
+			}
 			if rule.Outcome != "not_applied" || rule.Retry == "new-key" || !rule.Early {
 				t.Errorf("%+v is answered before the claim", rule)
 			}

@@ -144,22 +144,39 @@ func (x *exchange) getTransfer() error {
 		if err != nil {
 			return err
 		}
-		body = transferOf(transfer)
-		if transfer.Remote() {
-			found, err := q.Remittances(ctx, []ledger.TransferID{transfer.ID})
-			if err != nil {
-				return err
-			}
-			if remittance, there := found[transfer.ID]; there && remittance.Transfer != nil {
-				body = remittanceOf(remittance, true)
-			}
+		remitted, err := remittancesOf(ctx, q, transfer)
+		if err != nil {
+			return err
 		}
+		body = transferIn(transfer, remitted)
 		return x.mayLook(ctx, q, transfer, missing)
 	})
 	if err != nil {
 		return err
 	}
 	return x.answer(200, body)
+}
+
+// remittancesOf reads the ways of those transfers that are between two systems.
+func remittancesOf(ctx context.Context, q Queries, transfers ...ledger.Transfer) (map[ledger.TransferID]ledger.Remittance, error) {
+	var ids []ledger.TransferID
+	for _, transfer := range transfers {
+		if transfer.Remote() {
+			ids = append(ids, transfer.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	return q.Remittances(ctx, ids)
+}
+
+// transferIn is a transfer with all that is known of its way.
+func transferIn(transfer ledger.Transfer, remitted map[ledger.TransferID]ledger.Remittance) transferBody {
+	if remittance, there := remitted[transfer.ID]; there && remittance.Transfer != nil {
+		return remittanceOf(remittance, true)
+	}
+	return transferOf(transfer)
 }
 
 func (x *exchange) mayLook(ctx context.Context, q Queries, transfer ledger.Transfer, missing error) error {
@@ -207,6 +224,7 @@ func (x *exchange) getTransfers() error {
 		filter.Owner = x.principal.Owner
 	}
 	var transfers []ledger.Transfer
+	var remitted map[ledger.TransferID]ledger.Remittance
 	err = x.read(noAccount(filters.account), func(ctx context.Context, q Queries) error {
 		if filters.account != "" {
 			if _, err := x.visibleAccount(ctx, q, filters.account); err != nil {
@@ -214,7 +232,10 @@ func (x *exchange) getTransfers() error {
 			}
 			filter.Owner = "" // the account is the caller's: that is narrower
 		}
-		transfers, err = q.Transfers(ctx, filter)
+		if transfers, err = q.Transfers(ctx, filter); err != nil {
+			return err
+		}
+		remitted, err = remittancesOf(ctx, q, transfers...)
 		return err
 	})
 	if err != nil {
@@ -223,7 +244,7 @@ func (x *exchange) getTransfers() error {
 	transfers, next := cut(asked, transfers, func(t ledger.Transfer) string { return string(t.ID) })
 	body := transfersBody{Transfers: make([]transferBody, 0, len(transfers)), NextCursor: next}
 	for _, transfer := range transfers {
-		body.Transfers = append(body.Transfers, transferOf(transfer))
+		body.Transfers = append(body.Transfers, transferIn(transfer, remitted))
 	}
 	return x.answer(200, body)
 }

@@ -17,6 +17,7 @@ type Remitter interface {
 	Terms() (epoch int64, expiresIn, lookAfter time.Duration)
 	Begin(remittance ledger.Remittance)
 	Await(ctx context.Context, id ledger.TransferID) (remit.Final, bool)
+	Abort(ctx context.Context, id ledger.TransferID) (ledger.Remittance, error)
 	Prepare(ctx context.Context, from string, request peers.PrepareRequest) []peers.PrepareResult
 	List(ctx context.Context, from, payer, cursor string, limit int) (page []peers.Listed, next string, err error)
 	Inquire(ctx context.Context, from string, request peers.InquiryRequest) ([]peers.InquiryResult, error)
@@ -38,14 +39,15 @@ func (x *exchange) remit(pay ledger.Pay, peer ledger.Peer, meaning any) error {
 	defer cancel()
 	epoch, expiresIn, lookAfter := desk.Terms()
 	claim := x.claim(meaning)
-	x.submitted = true
-	outcome, err := x.server.deps.Engine.Submit(ctx, posting.Command{
+	command := posting.Command{
 		Operation: ledger.Remit{
 			ID: pay.ID, Actor: pay.Actor, Peer: peer, From: pay.From, To: pay.To, Amount: pay.Amount, Description: pay.Description,
 			Reference: pay.Reference, Epoch: epoch, ExpiresIn: expiresIn, LookAfter: lookAfter, Language: claim.Language, RequestID: claim.RequestID,
 		},
 		Claim: &claim, Renderer: x.renderer(),
-	})
+	}
+	x.submitted = true
+	outcome, err := x.server.deps.Engine.Submit(ctx, command)
 	if err != nil {
 		return err
 	}
@@ -56,12 +58,29 @@ func (x *exchange) remit(pay ledger.Pay, peer ledger.Peer, meaning any) error {
 	if !outcome.Replayed {
 		desk.Begin(*remittance)
 	}
-	final, ended := desk.Await(ctx, remittance.ID)
-	if !ended {
-		return x.writeChange(outcome.Answer, outcome.Replayed, outcome.Token)
+	final, ended := x.await(ctx, remittance.ID)
+	switch {
+	case ended && outcome.Replayed: // the claim may be older than this release: what renders the answer is written there
+		if again, err := x.server.deps.Engine.Submit(ctx, command); err == nil {
+			outcome = again
+		}
+	case ended:
+		result := ledger.Result{Transfer: final.Remittance.Transfer, Remittance: &final.Remittance}
+		outcome.Answer, outcome.Token = x.renderer().Render(rendererVersion, result, nil), final.Token
 	}
-	answer := x.renderer().Render(rendererVersion, ledger.Result{Transfer: final.Remittance.Transfer, Remittance: &final.Remittance}, nil)
-	return x.writeChange(answer, outcome.Replayed, final.Token)
+	return x.writeChange(outcome.Answer, outcome.Replayed, outcome.Token)
+}
+
+// await waits for a transfer's end, in a place among those who wait and not among the changes. When there is none the caller
+// hears at once that nobody knows yet.
+func (x *exchange) await(ctx context.Context, id ledger.TransferID) (remit.Final, bool) {
+	x.leaveGate()
+	waits := x.server.gates.waits
+	if !waits.tryEnter() {
+		return remit.Final{}, false
+	}
+	defer waits.leave()
+	return x.server.deps.Peers.Await(ctx, id)
 }
 
 // remittance answers how a transfer to another system stands: 202 while nobody knows, and then for ever what was decided,
@@ -84,7 +103,7 @@ func remittanceOf(m ledger.Remittance, all bool) transferBody {
 	body := transferOf(*m.Transfer)
 	body.Timeline = []stepBody{{At: stamp(m.CreatedAt), Step: first(m), Detail: m.Transfer.Amount.String() + " for " + string(m.Transfer.To)}}
 	if m.Failure != "" {
-		body.Failure = &failureBody{Code: m.Failure, Detail: words[m.Failure].in(english).meaning}
+		body.Failure = &failureBody{Code: m.Failure, Detail: failureDetail(m.Failure)}
 	}
 	if m.Final() {
 		step := stepBody{At: stamp(m.FinishedAt), Step: string(m.State), Detail: "decided by " + m.Payer}
@@ -97,6 +116,14 @@ func remittanceOf(m ledger.Remittance, all bool) transferBody {
 		body.Timeline = append(body.Timeline, stepBody{At: stamp(m.CreditedAt), Step: "credited", Detail: m.Payee + " has booked the credit"})
 	}
 	return body
+}
+
+// failureDetail words why a transfer was voided. What the payee's system keeps of it is no problem of a request of its own.
+func failureDetail(code ledger.Code) string {
+	if code == ledger.TransferAborted {
+		return "The payer's system has given the transfer up; nothing moved."
+	}
+	return words[code].in(english).meaning
 }
 
 // first is what a transfer between systems begins with.

@@ -68,6 +68,12 @@ func (s *Server) routes() []route {
 
 		{"GET", "/v1/admin/nodes", auth.Admin, false, (*exchange).getNodes},
 		{"GET", "/v1/admin/locks", auth.Admin, false, (*exchange).getLocks},
+		{"GET", "/v1/admin/peers", auth.Admin, false, (*exchange).getPeers},
+		{"GET", "/v1/admin/sagas", auth.Admin, false, (*exchange).getSagas},
+		{"POST", "/v1/admin/sagas/{id}/retry", auth.Admin, true, (*exchange).retrySaga},
+		{"POST", "/v1/admin/sagas/{id}/abort", auth.Admin, true, (*exchange).abortSaga},
+		{"GET", "/v1/admin/dead-letters", auth.Admin, false, (*exchange).getDeadLetters},
+		{"POST", "/v1/admin/dead-letters/{id}/replay", auth.Admin, true, (*exchange).replayDeadLetter},
 		{"GET", "/v1/admin/clients", auth.Admin, false, (*exchange).getClients},
 		{"POST", "/v1/admin/clients", auth.Admin, true, (*exchange).postClient},
 		{"DELETE", "/v1/admin/clients/{id}", auth.Admin, false, (*exchange).deleteClient},
@@ -86,6 +92,8 @@ type Queries interface {
 	Hold(ctx context.Context, id ledger.HoldID) (ledger.Hold, error)
 	TrialBalance(ctx context.Context) ([]store.CurrencyBalance, error)
 	Nodes(ctx context.Context) ([]store.NodeRow, error)
+	Peers(ctx context.Context) ([]store.PeerRow, error)
+	Exposures(ctx context.Context) ([]ledger.Exposure, error)
 }
 
 // Store is what the edge needs of the database beside the engine. Over makes one of a *store.Store.

@@ -173,9 +173,13 @@ func switchWords(from, to reflect.Type, data any) (any, error) {
 	return data, nil
 }
 
-// variable maps LOCKSTEP_MYSQL_SOURCE to mysql.source; keys of the top level keep their underscores.
+// variable maps LOCKSTEP_MYSQL_SOURCE to mysql.source; keys of the top level keep their underscores. Those that name an
+// operator's client are for commands that ask a node over REST; they are no part of the configuration.
 func variable(key, value string) (string, any) {
 	key = strings.ToLower(strings.TrimPrefix(key, "LOCKSTEP_"))
+	if key == "client_id" || key == "client_secret" || key == "client_secret_file" {
+		return "", nil
+	}
 	for _, section := range []string{"mysql", "nats", "peers"} {
 		if rest, found := strings.CutPrefix(key, section+"_"); found {
 			return section + "." + rest, value

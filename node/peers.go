@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -121,7 +122,7 @@ func (n *Node) openPeers(ctx context.Context, registry prometheus.Registerer) er
 	n.onClose(func(context.Context) error { n.desk.Close(); return nil })
 	n.peers = &api.Peers{
 		Remitter: n.desk, Directory: directory, Client: client, Authorities: n.config.Peers.Authorities,
-		Nonces: nonces{n.store}, Epoch: n.store.Epoch, Raise: n.store.RaiseEpoch,
+		Nonces: nonces{n.store}, Epoch: n.store.Epoch, Raise: n.store.RaiseEpoch, Sagas: n.sagas, Books: books{n.store},
 	}
 	if err := n.openRunner(ctx); err != nil {
 		return err
@@ -159,7 +160,18 @@ func (n *Node) busConfig() events.Config {
 	if n.config.NATS.MaxDeliver > 0 {
 		config.MaxDeliver = n.config.NATS.MaxDeliver
 	}
+	config.Fault = n.carrierFault
 	return config
+}
+
+// carrierFault is called around each publication and each acknowledgement.
+func (n *Node) carrierFault(point string) error { return n.desk.Fault(busFaults[point]) }
+
+// busFaults are the names under which a configuration knows the fault points of the bus and the outbox.
+var busFaults = map[string]string{
+	events.FaultBeforePublish: "publish_before", events.FaultAfterPublish: "publish_after",
+	events.FaultBeforeAck: "ack_before", events.FaultAfterAck: "ack_after",
+	"publish: before": "outbox_before", "publish: after": "outbox_after",
 }
 
 // openBus publishes what the engine announces and hears what peers state. Without a broker's address a system is alone.
@@ -175,19 +187,21 @@ func (n *Node) openBus(ctx context.Context) error {
 	n.onClose(func(context.Context) error { bus.Close(); return nil })
 	carrier := remit.NewCarrier(n.desk, bus)
 	n.outbox = saga.DefaultOutbox(sagaDatabase{n.store}, carrier)
-	n.outbox.Logger, n.outbox.Workers = n.log, outboxWorkers
+	n.outbox.Logger, n.outbox.Workers, n.outbox.AttemptsMax = n.log, outboxWorkers, math.MaxInt32 // a broker may be away for days
 	n.outbox.Backoff.Max = max(n.config.Peers.LookAfter, n.outbox.Backoff.Min)
+	n.outbox.Fault = n.carrierFault
 	if err := n.outbox.Open(ctx); err != nil {
 		return err
 	}
 	n.onClose(func(context.Context) error { return n.outbox.Close() })
+	n.peers.Letters, n.peers.Parked = bus, n.outbox
 	n.announce(ctx)
 	ready := func() bool { return n.store.State().Source.OK && n.store.Reconciled() }
 	return bus.Consume(carrier.Handle, events.Options{Ready: ready, Parallel: consumeParallel})
 }
 
 const (
-	outboxWorkers   = 64
+	outboxWorkers   = 256
 	consumeParallel = 8
 	announcedMax    = 4096                   // messages that wait to be published at once; the sweeper takes the rest
 	ownEventsPause  = 250 * time.Millisecond // own listeners are told together, for nobody's money waits for them
@@ -253,7 +267,7 @@ const (
 	cleanBatch = 500
 )
 
-// cleanUp forgets nonces whose time is over and sagas that ended long ago, until ctx ends.
+// cleanUp forgets nonces whose time is over, sagas that ended long ago and dead letters that were settled, until ctx ends.
 func (n *Node) cleanUp(ctx context.Context) {
 	ticker := time.NewTicker(cleanEvery)
 	defer ticker.Stop()
@@ -264,7 +278,7 @@ func (n *Node) cleanUp(ctx context.Context) {
 		case <-ticker.C:
 		}
 		_, err := n.sagas.Clean(ctx, sagasKept, cleanBatch)
-		if err := errors.Join(err, n.store.ForgetNonces(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(err, n.store.ForgetNonces(ctx), n.peers.SettleLetters(ctx)); err != nil && ctx.Err() == nil {
 			n.log.Debug("housekeeping is left to the next minute", "error", err)
 		}
 	}

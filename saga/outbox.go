@@ -39,6 +39,13 @@ type Publisher interface {
 	Publish(ctx context.Context, m Message) error
 }
 
+// Packer is a Publisher that can tell a destination several messages at once.
+type Packer interface {
+	Publisher
+	// PublishAll is Publish for messages to one destination. After an error any of them may be with the carrier.
+	PublishAll(ctx context.Context, messages []Message) error
+}
+
 // Outbox publishes what transactions announced, at least once each, and in no order. Any number of them may share a
 // database. Start from DefaultOutbox.
 type Outbox struct {
@@ -172,13 +179,39 @@ func (o *Outbox) publish(ctx context.Context, messages []waiting) {
 	ctx, cancel := context.WithTimeout(ctx, o.Lease)
 	defer cancel()
 	var all sync.WaitGroup
-	for i := range messages {
-		all.Go(func() { messages[i].err = o.one(ctx, messages[i].Message) })
+	for _, group := range o.groups(messages) {
+		all.Go(func() {
+			told := make([]Message, len(group))
+			for i, m := range group {
+				told[i] = m.Message
+			}
+			err := o.tell(ctx, told)
+			for _, m := range group {
+				m.err = err
+			}
+		})
 	}
 	all.Wait()
 }
 
-func (o *Outbox) one(ctx context.Context, m Message) (err error) {
+// groups are what is published together: all for one destination, if the publisher packs, else each by itself.
+func (o *Outbox) groups(messages []waiting) [][]*waiting {
+	var groups [][]*waiting
+	_, packs := o.Publisher.(Packer)
+	place := map[string]int{}
+	for i := range messages {
+		m := &messages[i]
+		if at, there := place[m.Destination]; there && packs {
+			groups[at] = append(groups[at], m)
+			continue
+		}
+		place[m.Destination] = len(groups)
+		groups = append(groups, []*waiting{m})
+	}
+	return groups
+}
+
+func (o *Outbox) tell(ctx context.Context, messages []Message) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			err = fmt.Errorf("panic: %v", reason)
@@ -187,7 +220,12 @@ func (o *Outbox) one(ctx context.Context, m Message) (err error) {
 	if err := o.fault("publish: before"); err != nil {
 		return err
 	}
-	if err := o.Publisher.Publish(ctx, m); err != nil {
+	if packer, packs := o.Publisher.(Packer); packs && len(messages) > 1 {
+		err = packer.PublishAll(ctx, messages)
+	} else {
+		err = o.Publisher.Publish(ctx, messages[0])
+	}
+	if err != nil {
 		return err
 	}
 	return o.fault("publish: after")

@@ -20,7 +20,7 @@ type exchange struct {
 // Every method sends what the contract says, and reads the answer.
 func TestMethodsFollowTheContract(t *testing.T) {
 	t.Parallel()
-	for _, test := range slices.Concat(accountExchanges(), moneyExchanges(), holdExchanges(), adminExchanges()) {
+	for _, test := range slices.Concat(accountExchanges(), moneyExchanges(), holdExchanges(), adminExchanges(), peerExchanges()) {
 		s := play(t, gives(200, test.answer))
 		value, err := test.call(t.Context(), s.client())
 		if err != nil || !test.is(value) {
@@ -209,6 +209,56 @@ func adminExchanges() []exchange {
 			`GET /.well-known/lockstep`, `{"system":"alpha"}`,
 			func(ctx context.Context, c *client.Client) (any, error) { return c.System(ctx) },
 			func(v any) bool { return v.(client.System).System == "alpha" },
+		},
+	}
+}
+
+func peerExchanges() []exchange {
+	return []exchange{
+		{
+			`POST /v1/transfers {"from":"a","to":"b","amount":"1","currency":"KRW"}`,
+			`{"id":"t","state":"pending","timeline":[{"at":"2026-01-31T00:00:00.000000Z","step":"held","detail":"1 KRW"}]}`,
+			func(ctx context.Context, c *client.Client) (any, error) {
+				return c.Transfer(ctx, client.Payment{From: "a", To: "b", Amount: "1", Currency: "KRW"})
+			},
+			func(v any) bool {
+				return v.(client.Transfer).FinishedAt.IsZero() && v.(client.Transfer).Timeline[0].Step == "held"
+			},
+		},
+		{
+			`GET /v1/transfers/t`, `{"id":"t","state":"voided","failure":{"code":"peer_refused","detail":"no"},"finished_at":"2026-01-31T00:00:00.000000Z"}`,
+			func(ctx context.Context, c *client.Client) (any, error) { return c.TransferByID(ctx, "t") },
+			func(v any) bool { return v.(client.Transfer).Failure.Code == "peer_refused" },
+		},
+		{
+			`GET /v1/admin/peers`, `{"system":"alpha","peers":[{"id":"beta","reach":"up","exposures":[{"currency":"KRW","open":"-9"}]}]}`,
+			func(ctx context.Context, c *client.Client) (any, error) { return c.Peers(ctx) },
+			func(v any) bool { return v.(client.Neighbours).Peers[0].Exposures[0].Open == "-9" },
+		},
+		{
+			`GET /v1/admin/sagas?limit=3&state=stuck`, `{"sagas":[{"id":"t","transfer":{"state":"pending"}}]}`,
+			func(ctx context.Context, c *client.Client) (any, error) { return c.Sagas(ctx, "stuck", 3) },
+			func(v any) bool { return v.([]client.Saga)[0].Transfer.State == "pending" },
+		},
+		{
+			`POST /v1/admin/sagas/t/retry {}`, `{"id":"t","state":"running"}`,
+			func(ctx context.Context, c *client.Client) (any, error) { return c.RetrySaga(ctx, "t") },
+			func(v any) bool { return v.(client.Saga).State == "running" },
+		},
+		{
+			`POST /v1/admin/sagas/t/abort {}`, `{"id":"t","transfer":{"state":"voided"}}`,
+			func(ctx context.Context, c *client.Client) (any, error) { return c.AbortSaga(ctx, "t") },
+			func(v any) bool { return v.(client.Saga).Transfer.State == "voided" },
+		},
+		{
+			`GET /v1/admin/dead-letters`, `{"broker":"up","dead_letters":[{"id":"l","source":"peer","transfer_ids":["t"]}]}`,
+			func(ctx context.Context, c *client.Client) (any, error) { return c.DeadLetters(ctx) },
+			func(v any) bool { return v.(client.DeadLetters).Letters[0].TransferIDs[0] == "t" },
+		},
+		{
+			`POST /v1/admin/dead-letters/l/replay {}`, `{"id":"l","state":"replayed"}`,
+			func(ctx context.Context, c *client.Client) (any, error) { return nil, c.ReplayDeadLetter(ctx, "l") },
+			func(any) bool { return true },
 		},
 	}
 }

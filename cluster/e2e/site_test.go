@@ -39,13 +39,17 @@ type site struct {
 	tokens map[string]string
 }
 
+// newSite looks at a cluster's first system.
 func newSite(cluster *local.Cluster, options local.Options) *site {
-	alpha := cluster.Credentials().Systems[0]
+	return siteOf(cluster, options, cluster.Credentials().Systems[0])
+}
+
+func siteOf(cluster *local.Cluster, options local.Options, system local.SystemCredentials) *site {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = 0, 256
 	return &site{
-		cluster: cluster, options: options, balancer: alpha.BaseURL, nodes: alpha.Nodes,
-		operator: alpha.Operator, client: alpha.Client, source: alpha.MySQLSourceDSN,
+		cluster: cluster, options: options, balancer: system.BaseURL, nodes: system.Nodes,
+		operator: system.Operator, client: system.Client, source: system.MySQLSourceDSN,
 		http: &http.Client{Transport: transport, Timeout: 40 * time.Second}, tokens: map[string]string{},
 	}
 }

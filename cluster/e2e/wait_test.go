@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"lockstep/node/ledger"
 )
 
 // A request that cannot be decided in time is answered when its caller wants to know: with an outcome that is unknown or
@@ -58,7 +60,7 @@ func (s *site) lockAccount(t *testing.T, number string) (release func()) {
 	}
 	t.Cleanup(func() { _ = tx.Rollback() })
 	var id int64
-	if err := tx.QueryRow("SELECT id FROM accounts WHERE id = ? FOR UPDATE", number[len("alpha-"):len("alpha-")+12]).Scan(&id); err != nil {
+	if err := tx.QueryRow("SELECT id FROM accounts WHERE id = ? FOR UPDATE", ledger.Number(number).Serial()).Scan(&id); err != nil {
 		t.Fatalf("lock an account: %v", err)
 	}
 	return func() {

@@ -45,10 +45,10 @@ func (b *Bus) destination(m Message) (string, error) {
 		return "", fmt.Errorf("%w: %d bytes are more than %d", ErrRefused, len(m.Data), dataMax)
 	case strings.ContainsAny(m.Subject, "*> \t\r\n"):
 		return "", fmt.Errorf("%w: subject %q is a pattern", ErrRefused, m.Subject)
+	case len(tokens) > 3 && strings.HasPrefix(m.Subject, Own(own, "")): // first: transfer.posted would look like a transfer to `events`
+		return ownEvents(own), nil
 	case len(tokens) == 5 && m.Subject == Transfer(own, tokens[2], tokens[4]):
 		return inbound(tokens[2]), nil
-	case len(tokens) > 3 && strings.HasPrefix(m.Subject, Own(own, "")):
-		return ownEvents(own), nil
 	}
 	return "", fmt.Errorf("%w: subject %q is not one of %s", ErrRefused, m.Subject, b.config.System)
 }

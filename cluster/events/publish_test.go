@@ -30,6 +30,7 @@ func TestWhatCannotBePublishedIsRefused(t *testing.T) {
 	}
 	for _, m := range []events.Message{
 		{Subject: events.Own("alpha", "account.opened"), ID: "1"},
+		{Subject: events.Own("alpha", "transfer.posted"), ID: "3"},
 		{Subject: committed, ID: "2", Data: make([]byte, 1<<20)},
 	} {
 		if err := alpha.Publish(t.Context(), m); err != nil {

@@ -73,12 +73,25 @@ func (s *system) writeNodeConfig(path string, number int) error {
 		config["nats"] = s.natsConfig()
 	}
 	config["peers"] = s.peersConfig(number)
-	maps.Copy(config, s.cluster.options.NodeConfig)
+	overlay(config, s.cluster.options.NodeConfig)
 	text, err := yaml.Marshal(config)
 	if err != nil {
 		return fmt.Errorf("encode the configuration: %w", err)
 	}
 	return replaceFile(path, text)
+}
+
+// overlay adds keys; those of a section join the ones that the section has, which differ from node to node.
+func overlay(config, keys map[string]any) {
+	for name, value := range keys {
+		section, ours := config[name].(map[string]any)
+		added, theirs := value.(map[string]any)
+		if ours && theirs {
+			maps.Copy(section, added)
+			continue
+		}
+		config[name] = value
+	}
 }
 
 func (s *system) redisAddrs() []string {

@@ -29,7 +29,7 @@ type Options struct {
 	PortBase int      // 0 picks free ports, which differ at each start
 
 	Binary     string         // the lockstep program that nodes and NATS run
-	NodeConfig map[string]any // keys added to each node's configuration file, such as faults
+	NodeConfig map[string]any // keys added to each node's configuration file and to its sections, such as faults
 	NodeEnv    []string       // environment added to each node's own, as NAME=value
 
 	ServersOnly bool   // MariaDB and Redis, without nodes and balancer, and NATS only if Binary is set

@@ -17,7 +17,9 @@ func TestReconfigureStartsAllNodesWithTheNewKeys(t *testing.T) {
 	o.NodeConfig = map[string]any{"drain": "1ms"}
 	cluster := start(t, o)
 	before := []local.Status{status(t, cluster, "alpha-node-1"), status(t, cluster, "alpha-node-2")}
-	if err := cluster.Reconfigure(t.Context(), map[string]any{"locks": "off"}); err != nil {
+	if err := cluster.Reconfigure(t.Context(), map[string]any{
+		"locks": "off", "peers": map[string]any{"ask_after": "3s"},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	for _, old := range before {
@@ -32,6 +34,9 @@ func TestReconfigureStartsAllNodesWithTheNewKeys(t *testing.T) {
 		text, err := os.ReadFile(file)
 		if err != nil || !strings.Contains(string(text), "locks: \"off\"") || strings.Contains(string(text), "drain") {
 			t.Errorf("%s holds: %s %v", file, text, err)
+		}
+		if !strings.Contains(string(text), "ask_after: 3s") || !strings.Contains(string(text), "authorities:") {
+			t.Errorf("a key of a section does not stand beside the section's own: %s", text)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -26,6 +27,7 @@ const (
 	requestMax   = 2 * time.Second // one request and its answer
 	flyingMax    = 4               // requests of a kind under way to one peer
 	answerMax    = 1 << 20         // bytes
+	questionsMax = 60 << 10        // bytes of what one request asks; a peer takes bodies of 64 KiB
 	breakerAfter = 5               // failures in a row, and a peer is left alone
 	breakerPause = time.Second
 )
@@ -54,6 +56,21 @@ type Client struct {
 type line struct {
 	breaker  circuitbreaker.CircuitBreaker[any]
 	prepares combiner[Transfer, PrepareResult]
+	last     atomic.Pointer[Contact]
+}
+
+// Contact is how a request to a peer ended.
+type Contact struct {
+	At  time.Time // by the node's own clock
+	Err error     // nil when the peer gave an answer that can be believed, a refusal included
+}
+
+// Last is how this node's latest request to a peer ended; false when it has sent none.
+func (c *Client) Last(peer string) (Contact, bool) {
+	if last := c.line(peer).last.Load(); last != nil {
+		return *last, true
+	}
+	return Contact{}, false
 }
 
 type clientMetrics struct {
@@ -95,7 +112,7 @@ func (c *Client) line(peer string) *line {
 	found, there := c.lines[peer]
 	if !there {
 		found = &line{breaker: circuitbreaker.NewBuilder[any]().WithFailureThreshold(breakerAfter).WithDelay(breakerPause).Build()}
-		found.prepares.limit = flyingMax
+		found.prepares.limit, found.prepares.bytesMax, found.prepares.size = flyingMax, questionsMax, sizeOf
 		found.prepares.onBatch = func(items int) { c.metrics.items.Observe(float64(items)) }
 		found.prepares.ask = func(ctx context.Context, transfers []Transfer) ([]PrepareResult, error) {
 			return c.prepare(ctx, peer, transfers)
@@ -103,6 +120,15 @@ func (c *Client) line(peer string) *line {
 		c.lines[peer] = found
 	}
 	return found
+}
+
+// sizeOf is how long a prepare is in a request, with what stands between it and the next.
+func sizeOf(transfer Transfer) int {
+	text, err := json.Marshal(transfer)
+	if err != nil {
+		panic(fmt.Sprintf("peers: marshal a prepare: %v", err)) // texts and numbers always marshal
+	}
+	return len(text) + 1
 }
 
 // Prepare asks for a promise, together with others that are asked for at the same time. Only a Refused result is a
@@ -199,16 +225,17 @@ func (c *Client) call(ctx context.Context, peer, method, path string, body []byt
 	ctx, cancel := context.WithTimeout(ctx, requestMax)
 	defer cancel()
 	err := c.exchange(ctx, known, method, path, body, answer)
-	outcome := "answered"
+	outcome, contact := "answered", Contact{At: time.Now()}
 	if whole := (errRefusedWhole{}); err != nil && !errors.As(err, &whole) {
 		breaker.RecordFailure()
-		outcome = "failed"
+		outcome, contact.Err = "failed", err
 	} else {
 		breaker.RecordSuccess()
 		if err != nil {
 			outcome = "refused"
 		}
 	}
+	c.line(peer).last.Store(&contact)
 	c.metrics.requests.WithLabelValues(peer, outcome).Inc()
 	return err
 }

@@ -8,9 +8,11 @@ import (
 
 // combiner gathers questions to one peer: while requests are under way, what comes meanwhile travels together in the next.
 type combiner[Q, A any] struct {
-	ask     func(ctx context.Context, questions []Q) ([]A, error)
-	limit   int // requests under way at a time
-	onBatch func(questions int)
+	ask      func(ctx context.Context, questions []Q) ([]A, error)
+	size     func(question Q) int // bytes of a question in a request
+	limit    int                  // requests under way at a time
+	bytesMax int                  // of the questions of one request; a longer one travels alone
+	onBatch  func(questions int)
 
 	mu      sync.Mutex
 	waiting []*question[Q, A]
@@ -20,6 +22,7 @@ type combiner[Q, A any] struct {
 type question[Q, A any] struct {
 	ctx    context.Context // its caller's
 	asked  Q
+	bytes  int
 	answer A
 	err    error
 	done   chan struct{}
@@ -32,7 +35,7 @@ func (e errRefusedWhole) Unwrap() error { return e.error }
 
 // do asks a question and waits for its answer, or for the end of ctx: then the question may still be answered there.
 func (c *combiner[Q, A]) do(ctx context.Context, asked Q) (A, error) {
-	q := &question[Q, A]{ctx: ctx, asked: asked, done: make(chan struct{})}
+	q := &question[Q, A]{ctx: ctx, asked: asked, bytes: c.size(asked), done: make(chan struct{})}
 	c.mu.Lock()
 	c.waiting = append(c.waiting, q)
 	c.launch()
@@ -49,12 +52,22 @@ func (c *combiner[Q, A]) do(ctx context.Context, asked Q) (A, error) {
 // launch sends what waits, if there is room. The caller holds the lock.
 func (c *combiner[Q, A]) launch() {
 	for len(c.waiting) > 0 && c.flying < c.limit {
-		count := min(len(c.waiting), BatchMax)
+		count := c.fitting()
 		batch := c.waiting[:count:count]
 		c.waiting = c.waiting[count:]
 		c.flying++
 		go c.fly(batch)
 	}
+}
+
+// fitting is how many of the questions that wait go into the next request: at least one.
+func (c *combiner[Q, A]) fitting() int {
+	count, bytes := 1, c.waiting[0].bytes
+	for count < min(len(c.waiting), BatchMax) && bytes+c.waiting[count].bytes <= c.bytesMax {
+		bytes += c.waiting[count].bytes
+		count++
+	}
+	return count
 }
 
 func (c *combiner[Q, A]) fly(batch []*question[Q, A]) {

@@ -2,12 +2,17 @@ package remit
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"lockstep/cluster/events"
+	"lockstep/cluster/peers"
 	"lockstep/node/ledger"
 	"lockstep/node/posting"
 	"lockstep/saga"
@@ -28,31 +33,61 @@ type Carrier struct {
 // NewCarrier joins a desk and a bus.
 func NewCarrier(desk *Desk, bus Bus) *Carrier { return &Carrier{desk, bus} }
 
-// Publish implements saga.Publisher. A message's id follows from the row's, so that the broker drops a repeat.
+// Publish implements saga.Publisher.
 func (c *Carrier) Publish(ctx context.Context, m saga.Message) error {
+	return c.PublishAll(ctx, []saga.Message{m})
+}
+
+// eventsMax is how many events one message carries: with their statements they stay below the broker's bound.
+const eventsMax = 400
+
+// PublishAll implements saga.Packer: it tells one destination all events of a kind in one message, or a few. A message's id
+// follows from all that it tells, so that the broker drops a plain repeat, and nothing that tells of anything more; other
+// repeats are dropped by whoever hears them.
+func (c *Carrier) PublishAll(ctx context.Context, messages []saga.Message) error {
+	to := messages[0].Destination
+	packed := map[string][]events.Event{}
+	for _, m := range messages {
+		list, err := c.read(m)
+		if err != nil {
+			return fmt.Errorf("read what there is to tell %s: %w", to, err)
+		}
+		for kind, carried := range list {
+			packed[kind] = append(packed[kind], carried...)
+		}
+	}
+	for kind, list := range packed {
+		subject := events.Own(c.desk.books.System(), kind)
+		if to != posting.OwnEvents {
+			subject = events.Transfer(c.desk.books.System(), to, strings.TrimPrefix(kind, "transfer."))
+		}
+		for part := range slices.Chunk(list, eventsMax) {
+			if err := c.publish(ctx, subject, part); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// read makes events of a row, by kind.
+func (c *Carrier) read(m saga.Message) (map[string][]events.Event, error) {
 	if m.Destination == posting.OwnEvents {
-		return c.publishOwn(ctx, m)
+		return c.own(m)
 	}
 	var list []ledger.PeerEvent
 	if err := json.Unmarshal(m.Events, &list); err != nil {
-		return fmt.Errorf("read what there is to tell %s: %w", m.Destination, err)
+		return nil, err
 	}
 	packed := map[string][]events.Event{}
 	for _, event := range list {
 		carried, err := c.carried(event)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		packed[event.Type] = append(packed[event.Type], carried)
 	}
-	for kind, list := range packed {
-		what := strings.TrimPrefix(kind, "transfer.")
-		subject := events.Transfer(c.desk.books.System(), m.Destination, what)
-		if err := c.publish(ctx, subject, m.ID+"."+what, list); err != nil {
-			return err
-		}
-	}
-	return nil
+	return packed, nil
 }
 
 // carried is an event as it travels: the statement in it is what its receiver believes.
@@ -69,46 +104,52 @@ func (c *Carrier) carried(event ledger.PeerEvent) (events.Event, error) {
 	}, err
 }
 
-// publishOwn tells the system's own listeners: a message for each kind of event, with an event for each id.
-func (c *Carrier) publishOwn(ctx context.Context, m saga.Message) error {
+// own are the events for the system's own listeners.
+func (c *Carrier) own(m saga.Message) (map[string][]events.Event, error) {
 	var told map[string][]string
 	if err := json.Unmarshal(m.Events, &told); err != nil {
-		return fmt.Errorf("read what there is to tell: %w", err)
+		return nil, err
 	}
-	system, now := c.desk.books.System(), time.Now().UTC()
+	packed, now := map[string][]events.Event{}, time.Now().UTC()
 	for name, ids := range told {
-		list := make([]events.Event, len(ids))
-		for i, id := range ids {
-			list[i] = events.Event{ID: id + "." + name, Source: "lockstep:" + system, Type: "lockstep." + name, Subject: id, Time: now}
-		}
-		if err := c.publish(ctx, events.Own(system, name), m.ID+"."+name, list); err != nil {
-			return err
+		for _, id := range ids {
+			packed[name] = append(packed[name], events.Event{
+				ID: id + "." + name, Source: "lockstep:" + c.desk.books.System(), Type: "lockstep." + name, Subject: id, Time: now,
+			})
 		}
 	}
-	return nil
+	return packed, nil
 }
 
-func (c *Carrier) publish(ctx context.Context, subject, id string, list []events.Event) error {
+func (c *Carrier) publish(ctx context.Context, subject string, list []events.Event) error {
 	data, err := events.Pack(list)
 	if err != nil {
 		return err
 	}
+	of := sha256.New()
+	for _, event := range list {
+		fmt.Fprintln(of, event.ID)
+	}
+	id := hex.EncodeToString(of.Sum(nil))
 	return c.bus.Publish(ctx, events.Message{Subject: subject, ID: id, Data: data, Headers: map[string]string{"Content-Type": events.ContentType}})
+}
+
+// heard is an event of a message that a peer has stated.
+type heard struct {
+	event events.Event
+	fact  peers.Fact
 }
 
 // Handle is the events.Handler: it applies each event of a message by itself. What contradicts our books, or is not the
 // sender's to state, is parked alone; the message comes again as long as any event of it could not be applied.
 func (c *Carrier) Handle(ctx context.Context, d events.Delivery) events.Verdict {
-	list, problems := events.Unpack(d.Data)
+	list, failure := c.hear(ctx, d)
 	failed := make(chan error, len(list))
-	for i, event := range list {
-		go func() { failed <- c.handle(ctx, d, event, problems[i]) }() // together, to be combined
+	for _, h := range list {
+		go func() { failed <- c.apply(ctx, d, h) }() // together, to be combined
 	}
-	var failure error
 	for range list {
-		if err := <-failed; err != nil {
-			failure = err
-		}
+		failure = errors.Join(failure, <-failed)
 	}
 	if failure != nil {
 		return events.Later(failure)
@@ -119,31 +160,43 @@ func (c *Carrier) Handle(ctx context.Context, d events.Delivery) events.Verdict 
 	return events.Done()
 }
 
-func (c *Carrier) handle(ctx context.Context, d events.Delivery, event events.Event, problem error) error {
-	if problem != nil {
-		return c.park(ctx, d, event, problem.Error())
+// hear believes what the sender has signed, and parks the rest.
+func (c *Carrier) hear(ctx context.Context, d events.Delivery) (list []heard, failure error) {
+	found, problems := events.Unpack(d.Data)
+	for i, event := range found {
+		if problems[i] != nil {
+			failure = errors.Join(failure, c.park(ctx, d, event, problems[i].Error()))
+			continue
+		}
+		fact, err := c.desk.directory.Read(event.Statement)
+		switch {
+		case err != nil:
+			c.desk.metrics.applied.WithLabelValues("unknown", "signature_invalid").Inc()
+			failure = errors.Join(failure, c.park(ctx, d, event, err.Error()))
+		case fact.From != d.From() || "lockstep."+fact.Type != event.Type:
+			c.desk.metrics.applied.WithLabelValues("unknown", "foreign").Inc()
+			failure = errors.Join(failure, c.park(ctx, d, event, "the statement is not what the message carries"))
+		default:
+			list = append(list, heard{event, fact})
+		}
 	}
-	fact, err := c.desk.directory.Read(event.Statement)
-	switch {
-	case err != nil:
-		c.desk.metrics.applied.WithLabelValues("unknown", "signature_invalid").Inc()
-		return c.park(ctx, d, event, err.Error())
-	case fact.From != d.From() || "lockstep."+fact.Type != event.Type:
-		c.desk.metrics.applied.WithLabelValues("unknown", "foreign").Inc()
-		return c.park(ctx, d, event, "the statement is not what the message carries")
-	}
-	if err := c.desk.fault("before_" + strings.TrimPrefix(fact.Type, "transfer.")); err != nil {
+	return list, failure
+}
+
+func (c *Carrier) apply(ctx context.Context, d events.Delivery, h heard) error {
+	name := strings.TrimPrefix(h.fact.Type, "transfer.")
+	if err := c.desk.fault("before_" + name); err != nil {
 		return err
 	}
-	err = c.desk.Apply(ctx, fact, event.Statement)
+	err := c.desk.Apply(ctx, h.fact, h.event.Statement)
 	switch {
 	case err == nil:
-		return c.desk.fault("after_" + strings.TrimPrefix(fact.Type, "transfer."))
+		return c.desk.fault("after_" + name)
 	case Stale(err):
-		c.desk.log.Warn("a statement of an epoch that is over; the payer's system will be asked", "transfer", fact.ID, "from", fact.From)
+		c.desk.log.Warn("a statement of an epoch that is over; the payer's system will be asked", "transfer", h.fact.ID, "from", h.fact.From)
 		return nil
 	case Contradicts(err):
-		return c.park(ctx, d, event, err.Error())
+		return c.park(ctx, d, h.event, err.Error())
 	}
 	return err
 }

@@ -139,6 +139,9 @@ const unreconciledPause = time.Second
 // errAbandoned says that a fault point was hit: this node behaves as if it had died.
 var errAbandoned = errors.New("remit: abandoned at a fault point")
 
+// Fault calls a fault point of what works for the desk, such as the bus, and counts it if it acts.
+func (d *Desk) Fault(point string) error { return d.fault(point) }
+
 // fault calls a fault point.
 func (d *Desk) fault(point string) error {
 	if d.config.Fault == nil {

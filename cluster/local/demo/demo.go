@@ -44,6 +44,11 @@ func (c *Command) Run(ctx context.Context, out io.Writer) error {
 			return fmt.Errorf("system %s: %w", system.ID, err)
 		}
 	}
+	if len(credentials.Systems) > 1 {
+		if err := playBetween(ctx, credentials, out); err != nil {
+			return fmt.Errorf("between systems: %w", err)
+		}
+	}
 	_, err = fmt.Fprintf(out, "\nAll as expected, in %.1f s. No money was lost, created or doubled.\n", time.Since(began).Seconds())
 	return err
 }

@@ -1,0 +1,163 @@
+package e2e_test
+
+import (
+	"context"
+	"maps"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"lockstep/cluster/local"
+)
+
+// crossing is a cluster of two systems that pay one another: alpha, and beta.
+type crossing struct {
+	*local.Cluster
+	options    local.Options
+	sides      [2]*site
+	admins     []string // of all nodes, alpha's first
+	configured map[string]any
+	books      *record // of all loads, in won
+	numbers    [2][]string
+}
+
+// askAfter is when the payee's side asks about a promise that nobody has decided.
+const askAfter = 4 * time.Second
+
+// calm is how nodes run where nothing is made to fail. Another node goes on soon, and nothing is given up for a slow machine.
+func calm() map[string]any { return between("2s", "20s", askAfter.String()) }
+
+func between(lookAfter, expiresIn, askAfter string) map[string]any {
+	return map[string]any{"drain": "0s", "peers": map[string]any{"look_after": lookAfter, "expires_in": expiresIn, "ask_after": askAfter}}
+}
+
+// with adds keys to a configuration.
+func with(config, more map[string]any) map[string]any {
+	maps.Copy(config, more)
+	return config
+}
+
+// Transfers between two systems, through the addresses that their clients and peers use. The parts follow one another, for
+// the nodes are started anew only where a part needs them configured in another way. After each part both systems' books
+// hold by themselves, are alike, and have what clients were told.
+func TestTransfersBetweenSystems(t *testing.T) {
+	x := openCrossing(t, compensating())
+	for _, part := range []struct {
+		name   string
+		config map[string]any
+		run    func(x *crossing, t *testing.T)
+	}{
+		{"a compensation that fails is retried and then waits for an operator", compensating(), (*crossing).compensationFails},
+		{"a transfer is posted on both sides, and its key has one answer", calm(), (*crossing).postedOnBothSides},
+		{"a repeat of a pending transfer is told so", calm(), (*crossing).pendingIsAccepted},
+		{"a refusal releases the hold at once", calm(), (*crossing).refusalsReleaseTheHold},
+		{"the cap holds against prepares at once at two nodes", calm(), (*crossing).capHolds},
+		{"both directions at once, while a key is rotated", calm(), (*crossing).bothDirections},
+		{"without a broker the payee's side asks", calm(), (*crossing).withoutBroker},
+		{"processes are killed and stopped under load", calm(), (*crossing).killedUnderLoad},
+		{"whatever step is abandoned, both sides end alike", abandoning(), (*crossing).abandonedAnywhere},
+	} {
+		t.Run(part.name, func(t *testing.T) {
+			x.configure(t, part.config)
+			began := time.Now()
+			part.run(x, t)
+			x.settled(t, alikeMaxWait)
+			x.books.auditAcross(t, x)
+			t.Logf("the part took %.1f s", time.Since(began).Seconds())
+		})
+	}
+}
+
+// openCrossing starts the two systems. They have no replicas: what decides reads at the source.
+func openCrossing(t *testing.T, config map[string]any) *crossing {
+	t.Helper()
+	first := own(t, func(o *local.Options) {
+		o.Systems, o.Replicas, o.NodeConfig = local.SystemNames(2), 0, config
+	})
+	x := &crossing{Cluster: first.cluster, options: first.options, configured: config, books: newRecord("KRW")}
+	systems := x.Credentials().Systems
+	x.sides = [2]*site{first, siteOf(x.Cluster, x.options, systems[1])}
+	t.Cleanup(x.sides[1].http.CloseIdleConnections)
+	for _, system := range systems {
+		x.admins = append(x.admins, system.AdminURLs...)
+	}
+	return x
+}
+
+// configure starts the nodes anew, unless they run so already.
+func (x *crossing) configure(t *testing.T, config map[string]any) {
+	t.Helper()
+	if reflect.DeepEqual(config, x.configured) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), startMax)
+	defer cancel()
+	if err := x.Reconfigure(ctx, config); err != nil {
+		t.Fatalf("configure the nodes: %v", err)
+	}
+	x.configured = config
+	for _, s := range x.sides {
+		balancer := caller{TB: t, site: s, base: s.balancer, quick: true}
+		eventually(t, "the balancer finds its nodes", func() bool { return balancer.get("/readyz").status == 200 })
+	}
+}
+
+// on makes a caller of a side's operator, who owns the accounts that it opens.
+func (x *crossing) on(tb testing.TB, side int) caller {
+	tb.Helper()
+	return x.sides[side].as(tb, x.sides[side].operator)
+}
+
+// command runs a command of the program for a system, as an operator would.
+func (x *crossing) command(t *testing.T, system, name string, args ...string) {
+	t.Helper()
+	config := filepath.Join(x.options.Dir, system, "setup.yaml")
+	cmd := exec.CommandContext(t.Context(), program, append(append(strings.Fields(name), "--config", config), args...)...)
+	cmd.Env = append(environment(), hasty)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("lockstep %s for %s: %v\n%s", name, system, err, out)
+	}
+}
+
+// introduceAlpha has beta pin alpha's address and its keys of now.
+func (x *crossing) introduceAlpha(t *testing.T, more ...string) {
+	t.Helper()
+	x.command(t, "beta", "peers add", append([]string{"--id", "alpha", "--url", x.sides[0].balancer, "--jwks-file", x.alphaKeys()}, more...)...)
+}
+
+// alphaKeys is where alpha's key set is for others to pin.
+func (x *crossing) alphaKeys() string { return filepath.Join(x.options.Dir, "alpha", "peer-keys.json") }
+
+// population opens the accounts of the loads, once: the first of each side is the one that everybody wants.
+func (x *crossing) population(t *testing.T) [2][]string {
+	t.Helper()
+	const each = 51
+	for side := range x.numbers {
+		c := x.on(t, side).inHaste()
+		for len(x.numbers[side]) < each {
+			x.numbers[side] = append(x.numbers[side], x.books.open(c, "1000000"))
+		}
+	}
+	return x.numbers
+}
+
+// counted sums a counter over all nodes, or over one side's: by the value of its one label, and in all under "".
+func (x *crossing) counted(tb testing.TB, name string, nodes ...string) map[string]int64 {
+	tb.Helper()
+	if len(nodes) == 0 {
+		nodes = x.admins
+	}
+	sums := map[string]int64{}
+	for _, admin := range nodes {
+		c := caller{TB: tb, site: x.sides[0], base: admin, quick: true}
+		for label, value := range c.series(name) {
+			if sums[""] += value; label != "" {
+				sums[label] += value
+			}
+		}
+	}
+	return sums
+}

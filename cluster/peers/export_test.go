@@ -1,0 +1,32 @@
+package peers
+
+import "context"
+
+// Bounds.
+const (
+	FlyingMax    = flyingMax
+	BreakerAfter = breakerAfter
+)
+
+// Combiner is a combiner of numbers, each as long as it says.
+type Combiner struct{ inside combiner[int, int] }
+
+// NewCombiner makes one.
+func NewCombiner(limit, bytesMax int, ask func(ctx context.Context, questions []int) ([]int, error)) *Combiner {
+	return &Combiner{combiner[int, int]{ask: ask, limit: limit, bytesMax: bytesMax, size: func(question int) int { return question }}}
+}
+
+// Do asks.
+func (c *Combiner) Do(ctx context.Context, question int) (int, error) {
+	return c.inside.do(ctx, question)
+}
+
+// Waiting counts the questions that are in no request yet.
+func (c *Combiner) Waiting() int {
+	c.inside.mu.Lock()
+	defer c.inside.mu.Unlock()
+	return len(c.inside.waiting)
+}
+
+// RefusedWhole is the error of a request that is refused as a whole.
+func RefusedWhole(err error) error { return errRefusedWhole{err} }
