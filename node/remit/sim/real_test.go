@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -119,14 +120,17 @@ func TestACloseWaitsForAPrepareThatIsUnderWay(t *testing.T) {
 	beta.reset(t)
 	ctx, cancel := context.WithTimeout(context.Background(), setupMax)
 	defer cancel()
-	reached, resume := make(chan struct{}), make(chan struct{})
+	reached, resumed := make(chan struct{}), make(chan struct{})
+	resume := sync.OnceFunc(func() { close(resumed) })
+	reach := sync.OnceFunc(func() { close(reached) })
 	other := beta.another(ctx, t, func(point string) error {
 		if point == "before_commit" {
-			close(reached)
-			<-resume
+			reach()
+			<-resumed
 		}
 		return nil
 	})
+	t.Cleanup(resume) // a test that fails must end
 	p := newPair(t)
 	prepared, closed := make(chan posting.Outcome, 1), make(chan *ledger.Error, 1)
 	go func() {
@@ -144,7 +148,7 @@ func TestACloseWaitsForAPrepareThatIsUnderWay(t *testing.T) {
 		closed <- refusal
 	}()
 	beta.awaitWaiter(ctx, t)
-	close(resume)
+	resume()
 	if outcome := <-prepared; outcome.Result.Remittance == nil || outcome.Result.Remittance.State != ledger.Pending {
 		t.Fatalf("the prepare came to %+v", outcome)
 	}
@@ -176,15 +180,16 @@ func (r real) another(ctx context.Context, t *testing.T, fault func(string) erro
 	return running
 }
 
-// awaitWaiter waits until a transaction waits for a row.
+// awaitWaiter waits until a transaction has asked for the remittance's row and got no answer. The list of sessions is read,
+// and not that of transactions: InnoDB shows whoever asks often an old one.
 func (r real) awaitWaiter(ctx context.Context, t *testing.T) {
 	t.Helper()
 	admin, err := sql.Open("mysql", r.database.Admin)
 	must(t, err)
 	defer admin.Close()
+	const waits = `SELECT COUNT(*) FROM information_schema.processlist WHERE db = ? AND time_ms > 50 AND info LIKE 'SELECT r.id,%FOR UPDATE'`
 	for waiting := 0; waiting == 0; {
-		must(t, admin.QueryRowContext(ctx, `SELECT COUNT(*) FROM information_schema.innodb_trx AS trx JOIN information_schema.processlist AS session
-			ON session.id = trx.trx_mysql_thread_id WHERE trx.trx_state = 'LOCK WAIT' AND session.db = ?`, r.database.Name).Scan(&waiting))
+		must(t, admin.QueryRowContext(ctx, waits, r.database.Name).Scan(&waiting))
 	}
 }
 
