@@ -147,9 +147,10 @@ func (r *Real) fault(point string) error {
 	if point != "before_commit" || r.lose == nil {
 		return nil
 	}
-	r.lose()
-	<-r.answered
-	r.lose = nil
+	lose, answered := r.lose, r.answered
+	r.lose = nil // before its caller leaves, who may come back with the next one
+	lose()
+	<-answered
 	return ErrLost
 }
 

@@ -85,10 +85,14 @@ func TestMariaDBEndsWithTheRowsOfMemory(t *testing.T) {
 		options.Systems[0] = sim.NewMemory(sim.Alpha, alpha.Lane(), alpha.reset(t), sim.Beta)
 		options.Systems[1] = sim.NewMemory(sim.Beta, beta.Lane(), beta.reset(t), sim.Alpha)
 		inMemory, err := sim.Run(options)
-		must(t, err)
+		if err != nil {
+			t.Fatalf("seed %d in memory: %v", seed, err)
+		}
 		options.Systems = [2]sim.System{alpha, beta}
 		onServers, err := sim.Run(options)
-		must(t, err)
+		if err != nil {
+			t.Fatalf("seed %d on MariaDB: %v", seed, err)
+		}
 		for _, breach := range onServers.Breaches {
 			t.Errorf("seed %d: %s", seed, breach)
 		}
