@@ -107,13 +107,26 @@ func (b bankBooks) Epoch() int64                         { return 3 }
 func (b bankBooks) Now() time.Time                       { return b.now() }
 func (b bankBooks) Position(context.Context) store.Token { return "t3" }
 
+func (b bankBooks) Reconciled() bool { return true }
+
+func (b bankBooks) RemittancesBetween(_ context.Context, payer, payee string, after ledger.TransferID, limit int) (list []ledger.Remittance, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(b.remitted)) {
+		if r := b.remitted[id]; r.Payer == payer && r.Payee == payee && id > after && len(list) < limit {
+			list = append(list, r)
+		}
+	}
+	return list, nil
+}
+
 func (b bankBooks) Remittances(ctx context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]ledger.Remittance, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.bank.Remittances(ctx, ids)
 }
 
-func (b bankBooks) TransferIDs(_ context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]bool, error) {
+func (b bankBooks) InsideIDs(_ context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	found := map[ledger.TransferID]bool{}

@@ -81,8 +81,8 @@ func (a *asker) Prepare(ctx context.Context, _ string, transfer peers.Transfer) 
 	return peers.PrepareResult{ID: transfer.ID, State: peers.Reserved, Epoch: 7}, nil
 }
 
-func (a *asker) Inquire(context.Context, string, string, string, ...string) ([]peers.InquiryResult, error) {
-	return nil, peers.ErrUnavailable
+func (a *asker) Inquire(context.Context, string, string, string, ...string) (peers.InquiryAnswer, error) {
+	return peers.InquiryAnswer{}, peers.ErrUnavailable
 }
 
 // letters are dead letters in memory.

@@ -70,10 +70,10 @@ func (b books) RemittancesBetween(ctx context.Context, payer, payee string, afte
 	return list, err
 }
 
-// TransferIDs implements remit.Books.
-func (b books) TransferIDs(ctx context.Context, ids ...ledger.TransferID) (found map[ledger.TransferID]bool, err error) {
+// InsideIDs implements remit.Books.
+func (b books) InsideIDs(ctx context.Context, ids ...ledger.TransferID) (found map[ledger.TransferID]bool, err error) {
 	err = atSource(ctx, b.Store, func(ctx context.Context, q *store.Queries) error {
-		found, err = q.TransferIDs(ctx, ids)
+		found, err = q.InsideIDs(ctx, ids)
 		return err
 	})
 	return found, err

@@ -288,7 +288,7 @@ func TestInquiriesPayeesAndEpochs(t *testing.T) {
 	client, _ := newClient(t, b.URL)
 	answer := func(value any) { b.does(signs(t, keysOf("beta"), 200, func([]byte) any { return value })) }
 	answer(peers.InquiryAnswer{Results: []peers.InquiryResult{{ID: "a", State: peers.Committed}, {ID: "b", State: peers.Unknown}}})
-	if results, err := client.Inquire(t.Context(), "beta", "beta", peers.Report, "a", "b"); err != nil || results[1].State != peers.Unknown {
+	if results, err := client.Inquire(t.Context(), "beta", "beta", peers.Report, "a", "b"); err != nil || results.Results[1].State != peers.Unknown {
 		t.Errorf("got %v, %v", results, err)
 	}
 	for _, ids := range [][]string{{"a"}, {"b", "a"}} {

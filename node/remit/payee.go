@@ -19,7 +19,7 @@ func (d *Desk) Prepare(ctx context.Context, from string, request peers.PrepareRe
 	for i, transfer := range request.Transfers {
 		ids[i] = ledger.TransferID(transfer.ID)
 	}
-	taken, err := d.books.TransferIDs(ctx, ids...) // a peer may use no id of ours
+	taken, err := d.books.InsideIDs(ctx, ids...) // a peer may use no id of ours
 	var all sync.WaitGroup
 	for i, transfer := range request.Transfers {
 		if err != nil {
@@ -98,6 +98,10 @@ func (d *Desk) Inquire(ctx context.Context, from string, request peers.InquiryRe
 		ids[i] = ledger.TransferID(id)
 	}
 	epoch := d.books.Epoch() // read before the rows: a word about an older row must not carry a newer epoch
+	inside, err := d.books.InsideIDs(ctx, ids...)
+	if err != nil {
+		return nil, err
+	}
 	found, err := d.books.Remittances(ctx, ids...)
 	if err != nil {
 		return nil, err
@@ -105,6 +109,9 @@ func (d *Desk) Inquire(ctx context.Context, from string, request peers.InquiryRe
 	results := make([]peers.InquiryResult, len(ids))
 	for i, id := range ids {
 		results[i] = peers.InquiryResult{ID: request.IDs[i], State: peers.Unknown}
+		if inside[id] { // no concern of a peer, whatever it says of it
+			continue
+		}
 		r, there := found[id]
 		if !there && !d.books.Reconciled() {
 			return nil, errUnreconciled()
@@ -122,6 +129,16 @@ func (d *Desk) Inquire(ctx context.Context, from string, request peers.InquiryRe
 		}
 	}
 	return results, nil
+}
+
+// refuseForeign refuses a statement about a transfer inside this system. It is asked before what would make a row for an id
+// that has none.
+func (d *Desk) refuseForeign(ctx context.Context, id ledger.TransferID) error {
+	inside, err := d.books.InsideIDs(ctx, id)
+	if err == nil && inside[id] {
+		err = errors.Join(errNever, ledger.Refuse(ledger.TransferConflict, "%s is a transfer inside this system", id))
+	}
+	return err
 }
 
 // close sees to it that nobody prepares or decides an id later.
@@ -234,6 +251,11 @@ func (d *Desk) Apply(ctx context.Context, fact peers.Fact, jws string) error {
 		promise, err := d.promiseOf(fact.From, fact.Epoch, fact.ID, fact.Payer, fact.Payee, fact.Amount, fact.Currency, fact.Description)
 		if err != nil {
 			return errors.Join(errNever, err)
+		}
+		if fact.Type == ledger.EventAborted || fact.PayeeEpoch < d.books.Epoch() {
+			if err := d.refuseForeign(ctx, promise.ID); err != nil {
+				return err
+			}
 		}
 		operation = ledger.Release{Promise: promise}
 		if fact.Type == ledger.EventCommitted {

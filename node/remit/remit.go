@@ -57,9 +57,10 @@ type Books interface {
 	Reconciled() bool                         // false after a restore, until its books were compared with those of its peers
 	Now() time.Time                           // the database's
 	Position(ctx context.Context) store.Token // for all that is committed now
-	// Remittances and TransferIDs read at the source: what is decided from must not be old.
+	// Remittances and InsideIDs read at the source: what is decided from must not be old.
 	Remittances(ctx context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]ledger.Remittance, error)
-	TransferIDs(ctx context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]bool, error)
+	// InsideIDs tells which ids transfers inside this system have, which peers have no business with.
+	InsideIDs(ctx context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]bool, error)
 	// RemittancesBetween lists what one system pays to another, in order of the ids, from the one after that id.
 	RemittancesBetween(ctx context.Context, payer, payee string, after ledger.TransferID, limit int) ([]ledger.Remittance, error)
 }

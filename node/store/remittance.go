@@ -92,12 +92,12 @@ func (q *Queries) RemittancesBetween(ctx context.Context, payer, payee string, a
 	return list, nil
 }
 
-// TransferIDs tells which of the ids a transfer has, whoever pays it.
-func (q *Queries) TransferIDs(ctx context.Context, ids []ledger.TransferID) (map[ledger.TransferID]bool, error) {
+// InsideIDs tells which of the ids transfers inside this system have: those without a remittance, in one state of both.
+func (q *Queries) InsideIDs(ctx context.Context, ids []ledger.TransferID) (map[ledger.TransferID]bool, error) {
 	list, err := collect(ctx, q.conn, func(rows *sql.Rows) (id ledger.TransferID, err error) {
 		err = rows.Scan(&id)
 		return id, err
-	}, `SELECT id FROM transfers WHERE id IN (`+marks(len(ids))+`)`, anys(ids)...)
+	}, `SELECT t.id FROM transfers t LEFT JOIN remittances r ON r.id = t.id WHERE r.id IS NULL AND t.id IN (`+marks(len(ids))+`)`, anys(ids)...)
 	if err != nil {
 		return nil, fmt.Errorf("look for transfers: %w", err)
 	}

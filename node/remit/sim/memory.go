@@ -256,12 +256,11 @@ func (m *Memory) Between(payer, payee string, after ledger.TransferID, limit int
 	return list, nil
 }
 
-// TransferIDs implements System.
-func (m *Memory) TransferIDs(ids ...ledger.TransferID) (map[ledger.TransferID]bool, error) {
+// InsideIDs implements System.
+func (m *Memory) InsideIDs(ids ...ledger.TransferID) (map[ledger.TransferID]bool, error) {
 	found := map[ledger.TransferID]bool{}
 	for _, id := range ids {
-		_, inside := m.now.transfers[id]
-		if inside || m.now.remittances[id].Transfer != nil {
+		if _, inside := m.now.transfers[id]; inside {
 			found[id] = true
 		}
 	}

@@ -180,10 +180,10 @@ func (r *Real) Between(payer, payee string, after ledger.TransferID, limit int) 
 	return list, err
 }
 
-// TransferIDs implements System.
-func (r *Real) TransferIDs(ids ...ledger.TransferID) (found map[ledger.TransferID]bool, err error) {
+// InsideIDs implements System.
+func (r *Real) InsideIDs(ids ...ledger.TransferID) (found map[ledger.TransferID]bool, err error) {
 	err = r.ask(func(ctx context.Context, q *store.Queries) error {
-		found, err = q.TransferIDs(ctx, ids)
+		found, err = q.InsideIDs(ctx, ids)
 		return err
 	})
 	return found, err

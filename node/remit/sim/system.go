@@ -31,9 +31,9 @@ type System interface {
 	// Submit runs an operation in one transaction at a time that the simulation sets. A refusal comes as such; ErrLost is the
 	// answer to both fates that lose something; every other error ends the simulation.
 	Submit(operation ledger.Operation, at time.Time, fate Fate) (ledger.Result, *ledger.Error, error)
-	// Remittances and TransferIDs read what is committed.
+	// Remittances and InsideIDs read what is committed.
 	Remittances(ids ...ledger.TransferID) (map[ledger.TransferID]ledger.Remittance, error)
-	TransferIDs(ids ...ledger.TransferID) (map[ledger.TransferID]bool, error)
+	InsideIDs(ids ...ledger.TransferID) (map[ledger.TransferID]bool, error)
 	// Between lists what one system pays to another, in order of the ids, from the one after that id.
 	Between(payer, payee string, after ledger.TransferID, limit int) ([]ledger.Remittance, error)
 	// Outbox lists what is to be told to peers, the oldest first, and Told deletes one of it.

@@ -295,10 +295,10 @@ func (b books) Remittances(ctx context.Context, ids ...ledger.TransferID) (found
 	return found, errors.Join(died, err)
 }
 
-// TransferIDs implements remit.Books.
-func (b books) TransferIDs(ctx context.Context, ids ...ledger.TransferID) (found map[ledger.TransferID]bool, err error) {
+// InsideIDs implements remit.Books.
+func (b books) InsideIDs(ctx context.Context, ids ...ledger.TransferID) (found map[ledger.TransferID]bool, err error) {
 	died := outside(ctx, func(answer func(func())) {
-		read, failure := b.party.system.TransferIDs(ids...)
+		read, failure := b.party.system.InsideIDs(ids...)
 		b.world.fail(failure)
 		answer(func() { found, err = read, failure })
 	})
