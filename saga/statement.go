@@ -50,7 +50,7 @@ func Start(sagas ...New) Statement {
 // Finish marks sagas as done, or failed when they were compensating, for hosts that take the steps themselves. Clean deletes
 // them later. At least one id; ids that are not there are ignored.
 func Finish(ids ...string) Statement {
-	return Statement{`UPDATE sagas SET state = IF(state = 'compensating', 'failed', 'done'), next_at = UTC_TIMESTAMP(6),
+	return Statement{`UPDATE sagas FORCE INDEX (PRIMARY) SET state = IF(state = 'compensating', 'failed', 'done'), next_at = UTC_TIMESTAMP(6),
 		lease_owner = '', lease_until = NULL, updated_at = UTC_TIMESTAMP(6)
 		WHERE id IN (` + marks(len(ids)) + `) AND state IN ('running', 'compensating', 'parked')`, sorted(ids)}
 }

@@ -24,7 +24,7 @@ func (d *Desk) Begin(remittance ledger.Remittance) {
 }
 
 // pollPause is how often a node looks for the end of a transfer that another one may have decided.
-const pollPause = 100 * time.Millisecond
+const pollPause = time.Second
 
 // Await waits for a transfer's end, for as long as ctx lasts; false when that comes first.
 func (d *Desk) Await(ctx context.Context, id ledger.TransferID) (Final, bool) {

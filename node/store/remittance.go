@@ -19,7 +19,7 @@ const remittanceColumns = `r.id, r.payer_system, r.payee_system, r.state, r.paye
 const movedColumns = `t.id, t.kind, t.state, t.from_number, t.to_number, t.payer_id, t.payee_id, t.amount, t.currency, t.description,
 	t.reference, t.created_at, t.finished_at`
 
-const remittanceFrom = ` FROM remittances r LEFT JOIN transfers t ON t.id = r.id AND t.payer_system = r.payer_system`
+const remittanceFrom = ` FROM remittances r FORCE INDEX (PRIMARY) LEFT JOIN transfers t FORCE INDEX (PRIMARY) ON t.id = r.id AND t.payer_system = r.payer_system`
 
 // LockRemittances locks the rows of ids, which must be sorted, and those of the transfers that they move. Ids without a
 // row are left out: to insert one of them waits for whoever inserts the same, and RowRaced tells that it was second.

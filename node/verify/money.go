@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/big"
@@ -86,18 +87,14 @@ func (s *survey) findStrangers(ctx context.Context) error {
 func (s *survey) countMoney(ctx context.Context) error {
 	customers, suspense, outside, strangers := sums{}, sums{}, sums{}, sums{}
 	for _, each := range s.early {
-		for _, part := range []struct {
-			into  sums
-			query string
-		}{
-			{customers, `SELECT currency, SUM(posted) FROM accounts WHERE system_account IS NULL GROUP BY currency`},
-			{suspense, `SELECT currency, SUM(posted) FROM accounts WHERE system_account = 2 GROUP BY currency`},
-			{outside, `SELECT currency, SUM(IF(kind = 'deposit', amount, -CAST(amount AS DECIMAL(20)))) FROM transfers
-				WHERE kind IN ('deposit', 'withdrawal') AND state = 'posted' GROUP BY currency`},
-		} {
-			if err := each.addTo(ctx, part.into, part.query); err != nil {
-				return err
-			}
+		err := errors.Join(
+			each.addTo(ctx, customers, `SELECT currency, SUM(posted) FROM accounts WHERE system_account IS NULL GROUP BY currency`),
+			each.addTo(ctx, suspense, `SELECT currency, SUM(posted) FROM accounts WHERE system_account = 2 GROUP BY currency`),
+			each.addTo(ctx, outside, `SELECT currency, SUM(IF(kind = 'deposit', amount, -CAST(amount AS DECIMAL(20)))) FROM transfers
+				WHERE kind IN ('deposit', 'withdrawal') AND state = 'posted' GROUP BY currency`),
+		)
+		if err != nil {
+			return err
 		}
 		for _, peer := range s.joint.Strangers {
 			err := each.addTo(ctx, strangers, `SELECT currency, CAST(credited AS DECIMAL(20)) - posted FROM exposures WHERE peer = ?`, peer)

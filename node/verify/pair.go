@@ -55,12 +55,12 @@ type comparison struct {
 // run reads both sides of each transfer from the payer's system to the payee's.
 func (c *comparison) run(ctx context.Context, show func(payer, payee *side)) (err error) {
 	c.ahead, c.behind = sums{}, sums{}
-	payers, err := c.payer.transfers(ctx, fromTo, c.payer.system, c.payee.system)
+	payers, err := c.payer.movements(ctx, fromTo, c.payer.system, c.payee.system)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, payers.rows.Close()) }()
-	payees, err := c.payee.transfers(ctx, fromTo, c.payer.system, c.payee.system)
+	payees, err := c.payee.movements(ctx, fromTo, c.payer.system, c.payee.system)
 	if err != nil {
 		return err
 	}

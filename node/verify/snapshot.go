@@ -73,8 +73,8 @@ type cursor struct {
 	now  *side // nil behind the last one
 }
 
-// transfers opens a cursor on its first transfer. A snapshot can have one at a time.
-func (s *snapshot) transfers(ctx context.Context, which string, args ...any) (*cursor, error) {
+// movements opens a cursor on the first transfer of the snapshot, which can have one at a time.
+func (s *snapshot) movements(ctx context.Context, which string, args ...any) (*cursor, error) {
 	rows, err := s.tx.QueryContext(ctx, `SELECT r.id, r.state, r.payee_epoch, r.created_at, r.finished_at, COALESCE(t.amount, 0),
 			COALESCE(t.currency, ''), COALESCE(t.kind, ''), COALESCE(t.from_number, ''), COALESCE(t.to_number, ''),
 			COALESCE(t.description, ''), r.payer_system, r.payee_system, COALESCE(t.payer_system, '')

@@ -177,12 +177,12 @@ func (s *survey) holdFinal(ctx context.Context) error {
 }
 
 func (s *survey) holdFinalOf(ctx context.Context, early, late *snapshot) (err error) {
-	before, err := early.transfers(ctx, anybody)
+	before, err := early.movements(ctx, anybody)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, before.rows.Close()) }()
-	after, err := late.transfers(ctx, anybody)
+	after, err := late.movements(ctx, anybody)
 	if err != nil {
 		return err
 	}
