@@ -15,6 +15,7 @@ import (
 var imports = map[string][]string{
 	"lockstep/node/ledger":  nil,
 	"lockstep/locks":        nil,
+	"lockstep/saga":         nil,
 	"lockstep/api/client":   nil,
 	"lockstep/node/store":   {"lockstep/node/ledger"},
 	"lockstep/node/posting": {"lockstep/node/ledger", "lockstep/node/store", "lockstep/locks"},
