@@ -12,13 +12,10 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
-	"go.uber.org/goleak"
 
 	"lockstep/cluster/local/servers"
 	"lockstep/saga"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // testMax bounds what a test may wait for.
 const testMax = 30 * time.Second
