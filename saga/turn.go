@@ -10,6 +10,8 @@ import (
 var (
 	// errFault stops a turn as if its process had died.
 	errFault = errors.New("stopped by a fault")
+	// errUndone keeps a step from running after its undo.
+	errUndone = errors.New("the step has been undone")
 	// errOverdue keeps a step up to the pivot from committing after the deadline.
 	errOverdue = errors.New("the deadline has passed")
 )
@@ -92,8 +94,8 @@ func (t *turn) do(ctx context.Context, i int) error {
 		switch {
 		case err != nil:
 			return next, err
-		case entry == Closed:
-			return next, errStale
+		case entry == Closed: // by another turn, which the row will tell, or by an earlier saga of this id
+			return next, Refused(errUndone)
 		case entry == First && step.Do != nil:
 			if err := step.Do(ctx, tx, &next); err != nil {
 				return next, fmt.Errorf("step %s: %w", step.Name, err)
