@@ -161,9 +161,9 @@ const (
 	ListDone    Filter = "done" // done or failed
 )
 
-// List shows at most limit sagas, those that wait the longest first.
+// List shows at most limit sagas: those that wait the longest first, of those that ended the latest first.
 func (l *Log) List(ctx context.Context, filter Filter, limit int) (sagas []Saga, err error) {
-	where, args := "", []any{}
+	where, order, args := "", "next_at, id", []any{}
 	switch filter {
 	case ListPending:
 		where = "state IN ('running', 'compensating')"
@@ -173,12 +173,12 @@ func (l *Log) List(ctx context.Context, filter Filter, limit int) (sagas []Saga,
 	case ListParked:
 		where = "state = 'parked'"
 	case ListDone:
-		where = "state IN ('done', 'failed')"
+		where, order = "state IN ('done', 'failed')", "next_at DESC, id"
 	default:
 		return nil, fmt.Errorf("list sagas: no filter is called %q", filter)
 	}
 	err = within(ctx, l.db, func(tx Tx) error {
-		sagas, err = query(ctx, tx, "WHERE "+where+" ORDER BY next_at, id LIMIT ?", append(args, limit)...)
+		sagas, err = query(ctx, tx, "WHERE "+where+" ORDER BY "+order+" LIMIT ?", append(args, limit)...)
 		return err
 	})
 	if err != nil {

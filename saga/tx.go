@@ -8,7 +8,8 @@ import (
 )
 
 // Tx is what a step needs of its host's transaction, for one goroutine. It must be READ COMMITTED and end with its first
-// error: after one nothing of it may commit, for no error tells how much of a transaction the server has kept.
+// error: after one nothing of it may commit, for no error tells how much of a transaction the server has kept. A step gets
+// the very value that its host's Database began, so that the host may assert its own type and use what that can do.
 type Tx interface {
 	// Exec runs a statement.
 	Exec(ctx context.Context, query string, args ...any) (sql.Result, error)
