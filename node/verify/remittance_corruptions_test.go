@@ -18,6 +18,9 @@ var remittanceCorruptions = []corruption{
 	{"transfers_are_whole", "UPDATE transfers SET payee_id = NULL WHERE payer_system = 'beta' AND state = 'pending'"},
 	{"transfers_are_whole", "UPDATE transfers SET kind = 'capture', hold_id = UUID() WHERE payer_system = 'beta' AND state = 'pending'"},
 	{"transfers_are_whole", "UPDATE transfers SET state = 'refused' WHERE payer_system = 'beta' AND state = 'pending'"},
+	{"transfers_are_whole", "UPDATE transfers SET state = 'refused' WHERE payer_system = 'beta' AND state = 'voided'"},
+	{"transfers_name_their_accounts", "UPDATE transfers SET to_number = CONCAT(to_number, '0') WHERE payee_id DIV 10000000000 = 1002"},
+	{"transfers_name_their_accounts", "UPDATE transfers SET payee_id = 1001 WHERE kind = 'withdrawal' LIMIT 1"},
 	{"transfers_name_their_accounts", "UPDATE transfers SET from_number = REPLACE(from_number, 'beta', 'gamma') WHERE payer_system = 'beta' LIMIT 1"},
 	{"transfers_name_their_accounts", "UPDATE transfers SET to_number = REPLACE(to_number, 'beta', 'gamma') WHERE to_number LIKE 'beta-%' LIMIT 1"},
 	{"transfers_name_their_accounts", "UPDATE transfers SET to_number = CONCAT(to_number, '0') WHERE to_number LIKE 'beta-%' LIMIT 1"},
@@ -41,6 +44,8 @@ var remittanceCorruptions = []corruption{
 	{"claims_have_one_effect", "DELETE FROM transfers WHERE to_number LIKE 'beta-%' AND state = 'pending'"},
 
 	{"remittances_are_whole", "UPDATE remittances SET state = 'done' LIMIT 1"},
+	{"remittances_are_whole", "UPDATE remittances SET state = 'done', failure = '' WHERE state = 'refused'"},
+	{"remittances_are_whole", "UPDATE remittances SET state = 'refused' WHERE payer_system = 'alpha' AND state = 'voided'"},
 	{"remittances_are_whole", "UPDATE remittances SET payee_system = 'beta' WHERE payer_system = 'beta' LIMIT 1"},
 	{"remittances_are_whole", "UPDATE remittances SET payee_system = 'alpha' WHERE payer_system = 'alpha' LIMIT 1"},
 	{"remittances_are_whole", "UPDATE remittances SET payer_epoch = -1 LIMIT 1"},
@@ -81,6 +86,8 @@ var remittanceCorruptions = []corruption{
 	{"sagas_follow_their_remittance", "UPDATE sagas SET state = 'running' WHERE state = 'done' LIMIT 1"},
 	{"sagas_follow_their_remittance", "UPDATE sagas SET state = 'parked' WHERE state = 'done' LIMIT 1"},
 	{"sagas_follow_their_remittance", "UPDATE sagas SET kind = 'await' WHERE kind = 'remit' AND state = 'running'"},
+	{"sagas_follow_their_remittance", `INSERT INTO sagas (id, kind, state, next_at, data, created_at, updated_at)
+		VALUES (UUID(), 'remit', 'parked', NOW(6), '', NOW(6), NOW(6))`},
 	{"sagas_follow_their_remittance", "UPDATE sagas SET id = UUID() WHERE state = 'running' LIMIT 1"},
 
 	{"exposures_are_whole", "DELETE FROM peers"},
