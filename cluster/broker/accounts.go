@@ -15,7 +15,7 @@ type object map[string]any
 func (c Config) options() (*server.Options, error) {
 	config := object{
 		"server_name": c.Name, "host": c.Host, "port": c.port(), "max_payload": payloadMax,
-		"jetstream": object{"store_dir": c.StoreDir, "sync_interval": "always"},
+		"jetstream": object{"store_dir": c.StoreDir, "sync_interval": "always", "max_memory_store": memoryMax},
 		"accounts":  c.accounts(),
 	}
 	if c.Monitor != "" {

@@ -51,6 +51,9 @@ const (
 
 	// payloadMax in bytes leaves room above the largest event message for the headers of its dead letter.
 	payloadMax = 2 << 20
+
+	// memoryMax in bytes bounds streams in memory, which nobody is to make.
+	memoryMax = 16 << 20
 )
 
 // Default is what a configuration file may leave out.
