@@ -109,6 +109,11 @@ func (c Config) Validate() error {
 	case len(c.Currencies) == 0:
 		return errors.New("currencies: name at least one ISO 4217 code")
 	}
+	return c.validateParts()
+}
+
+// validateParts refuses what the rooms of a node refuse.
+func (c Config) validateParts() error {
 	if err := c.remit().Validate(); err != nil {
 		return fmt.Errorf("peers: %w", err)
 	}

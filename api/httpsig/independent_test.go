@@ -93,10 +93,14 @@ func TestAnIndependentImplementationAgrees(t *testing.T) {
 	got := exchange{
 		JWKS: httpsig.MarshalJWKS(keys),
 		Verify: []message{
-			{Request: jsRequest(request)}, {Request: jsRequest(bare)},
-			{Request: jsRequest(request), Response: jsResponse(response)}, {Request: jsRequest(bare), Response: jsResponse(empty)},
-			{Request: forged}, {Request: moved},
-			{Request: jsRequest(request), Response: late}, {Request: jsRequest(bare), Response: jsResponse(response)},
+			{Request: jsRequest(request)},
+			{Request: jsRequest(bare)},
+			{Request: jsRequest(request), Response: jsResponse(response)},
+			{Request: jsRequest(bare), Response: jsResponse(empty)},
+			{Request: forged},
+			{Request: moved},
+			{Request: jsRequest(request), Response: late},
+			{Request: jsRequest(bare), Response: jsResponse(response)},
 		},
 		Sign: []message{{Request: plain}, {Request: plainGet}, {Request: jsRequest(request), Response: plainAnswer}},
 	}.run(t)

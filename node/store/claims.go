@@ -125,7 +125,8 @@ func (r *ClaimRow) values() []any {
 	claim := &r.Claim
 	return []any{
 		r.ID, claim.Principal, claim.Route, claim.Key, claim.Fingerprint[:], r.CommandID, nullable(r.TransferID),
-		sql.NullInt64{Int64: int64(r.Renderer), Valid: r.TransferID != ""}, claim.Language, claim.RequestID, r.CreatedAt,
+		sql.NullInt64{Int64: int64(r.Renderer), Valid: r.TransferID != ""},
+		claim.Language, claim.RequestID, r.CreatedAt,
 	}
 }
 

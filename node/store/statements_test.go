@@ -83,8 +83,13 @@ func overlaid(tb testing.TB, path string) string {
 func readSources(tb testing.TB, dirs ...string) *source {
 	tb.Helper()
 	s := &source{
-		token.NewFileSet(), nil, map[string][]site{}, map[string][]ast.Expr{}, map[string]map[string]int{},
-		map[string][]*composite{}, map[*ast.BasicLit]bool{}, map[*ast.BasicLit]*function{},
+		token.NewFileSet(), nil,
+		map[string][]site{},
+		map[string][]ast.Expr{},
+		map[string]map[string]int{},
+		map[string][]*composite{},
+		map[*ast.BasicLit]bool{},
+		map[*ast.BasicLit]*function{},
 	}
 	for _, dir := range dirs {
 		must(tb, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -77,7 +78,7 @@ func (b *between) eventually(what, want string, see func() (string, error)) erro
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%w: %s is %s instead of %s (%v)", errSurprise, what, got, want, err)
+			return errors.Join(fmt.Errorf("%w: %s is %s instead of %s", errSurprise, what, got, want), err)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -26,8 +26,10 @@ const (
 // Fixture is what the systems have to begin with.
 func Fixture(system string, capped bool) Rows {
 	rows := Rows{Accounts: []ledger.Account{
-		{ID: richSerial, Currency: won, Status: ledger.Open}, {ID: poorSerial, Currency: won, Status: ledger.Open},
-		{ID: dollarSerial, Currency: "USD", Status: ledger.Open}, {ID: frozenSerial, Currency: won, Status: ledger.Frozen},
+		{ID: richSerial, Currency: won, Status: ledger.Open},
+		{ID: poorSerial, Currency: won, Status: ledger.Open},
+		{ID: dollarSerial, Currency: "USD", Status: ledger.Open},
+		{ID: frozenSerial, Currency: won, Status: ledger.Frozen},
 	}}
 	for i := range rows.Accounts {
 		rows.Accounts[i].Owner = owner

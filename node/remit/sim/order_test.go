@@ -141,7 +141,9 @@ func TestEachMessageTwiceIsOnce(t *testing.T) {
 		do     ledger.Operation
 		state  string
 	}{
-		{p.beta, p.prepare(), "pending"}, {p.alpha, p.decide(ledger.Posted), "posted"}, {p.beta, p.committed(), "posted"},
+		{p.beta, p.prepare(), "pending"},
+		{p.alpha, p.decide(ledger.Posted), "posted"},
+		{p.beta, p.committed(), "posted"},
 		{p.alpha, p.credited(), "posted"},
 	} {
 		p.do(step.system, step.do, step.state)

@@ -198,7 +198,7 @@ func (r *Real) Outbox() (list []saga.Message, err error) {
 
 // Told implements System.
 func (r *Real) Told(id string) error {
-	_, err := r.admin.Exec("DELETE FROM saga_outbox WHERE id = ?", id)
+	_, err := r.admin.ExecContext(context.Background(), "DELETE FROM saga_outbox WHERE id = ?", id)
 	return err
 }
 
@@ -211,7 +211,7 @@ func (r *Real) Sagas() ([]Saga, error) {
 
 // EndSaga implements System.
 func (r *Real) EndSaga(id string) error {
-	_, err := r.admin.Exec("UPDATE sagas SET state = ? WHERE id = ?", saga.StateDone, id)
+	_, err := r.admin.ExecContext(context.Background(), "UPDATE sagas SET state = ? WHERE id = ?", saga.StateDone, id)
 	return err
 }
 
@@ -222,13 +222,13 @@ func (r *Real) RaiseEpoch(peer string, epoch int64) error {
 
 // PeerEpoch implements System.
 func (r *Real) PeerEpoch(peer string) (epoch int64, err error) {
-	err = r.admin.QueryRow("SELECT epoch FROM peers WHERE id = ?", peer).Scan(&epoch)
+	err = r.admin.QueryRowContext(context.Background(), "SELECT epoch FROM peers WHERE id = ?", peer).Scan(&epoch)
 	return epoch, err
 }
 
 // rowsOf reads all rows of a query.
 func rowsOf[T any](db *sql.DB, scan func(*sql.Rows) (T, error), query string, args ...any) (list []T, err error) {
-	rows, err := db.Query(query, args...)
+	rows, err := db.QueryContext(context.Background(), query, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -79,16 +79,6 @@ func (r *Rows) sort() {
 	})
 }
 
-// account finds a row by its id; the zero Account when it is not there.
-func (r *Rows) account(id ledger.AccountID) ledger.Account {
-	for _, account := range r.Accounts {
-		if account.ID == id {
-			return account
-		}
-	}
-	return ledger.Account{}
-}
-
 // remittance finds a row by its id.
 func (r *Rows) remittance(id ledger.TransferID) (ledger.Remittance, bool) {
 	for _, remittance := range r.Remittances {
