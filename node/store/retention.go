@@ -132,7 +132,10 @@ func (s *Store) deleteDue(ctx context.Context, keep time.Duration, ids []string)
 	if err != nil {
 		return 0, err
 	}
-	if _, err := tx.Commit(ctx); err != nil {
+	// Its end is waited for although the cleaner is to stop: what was deleted is to be counted.
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitMax)
+	defer cancel()
+	if _, err := tx.Commit(ending); err != nil {
 		return 0, fmt.Errorf("delete old claims: %w", err)
 	}
 	return keys, nil
