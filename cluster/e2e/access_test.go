@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"fmt"
+	"html"
 	"net/http"
 	"net/url"
 	"strings"
@@ -277,7 +278,7 @@ func TestOpenPagesExplainTheSystemAndItsProblems(t *testing.T) {
 		text := nobodys.at(s.balancer).get("/problems/" + code)
 		for _, language := range []string{"en", "ko"} {
 			for _, part := range []string{"title", "meaning", "action"} {
-				if text.field(language, part) == "" || !strings.Contains(string(page.body), text.field(language, "title")) {
+				if text.field(language, part) == "" || !strings.Contains(html.UnescapeString(string(page.body)), text.field(language, "title")) {
 					t.Errorf("/problems/%s has no %s in %q", code, part, language)
 				}
 			}
