@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"syscall"
@@ -80,18 +81,26 @@ func (m *member) start(ctx context.Context, wait time.Duration) error {
 	return nil
 }
 
+// errKeptDown says that somebody wants the process down: it is not started.
+var errKeptDown = errors.New("it is to stay down")
+
+// launch starts the process, unless it is to stay down. A kill comes before it or after it, never between the question and
+// the start: it would be told of a process that had ended while the next one was coming up.
 func (m *member) launch() (*process.Process, error) {
 	spec := m.spec
 	var err error
 	if spec.Path, err = process.Find(spec.Path); err != nil {
 		return nil, err
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return nil, errKeptDown
+	}
 	proc, err := process.Start(spec)
 	if err != nil {
 		return nil, err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.proc, m.state, m.since = proc, Starting, time.Now()
 	return proc, nil
 }
@@ -218,7 +227,9 @@ func (m *member) restart(ctx context.Context) {
 	m.mu.Unlock()
 	proc, err := m.launch()
 	if err != nil { // such as too many processes: the next round tries again
-		m.report(m.name, err.Error())
+		if !errors.Is(err, errKeptDown) {
+			m.report(m.name, err.Error())
+		}
 		return
 	}
 	if err := m.becomeReady(ctx, proc); err == nil {
