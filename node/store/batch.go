@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -199,10 +200,14 @@ func InsertTransfers(tx *Tx, system string, transfers []ledger.Transfer) {
 		amount, currency, description, reference, hold_id, created_at, finished_at)`, "")
 }
 
-// InsertEntries queues journal lines. Their primary key, account and sequence, refuses a second line in one place.
+// InsertEntries queues journal lines, those of an account together: neighbours go where the server has just been. Their
+// primary key, account and sequence, refuses a second line in one place.
 func InsertEntries(tx *Tx, entries []ledger.Entry) {
+	inOrder := slices.SortedFunc(slices.Values(entries), func(a, b ledger.Entry) int {
+		return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.Sequence, b.Sequence))
+	})
 	var values bulk
-	for _, e := range entries {
+	for _, e := range inOrder {
 		values.row(e.Account, e.Sequence, e.Transfer, e.Kind, e.Amount, e.Currency, e.BalanceAfter, e.Counterparty, e.CreatedAt)
 	}
 	values.queue(tx, `INSERT INTO entries (account_id, sequence, transfer_id, kind, amount, currency, balance_after,
