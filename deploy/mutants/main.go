@@ -221,7 +221,7 @@ func (r *runner) kill(ctx context.Context, m mutant) error {
 	if !r.switched[m.name] {
 		overlay = changed
 		binary = filepath.Join(r.dir, m.name+".test")
-		defer os.Remove(binary)
+		defer func() { _ = os.Remove(binary) }()
 		if err := r.link(ctx, m.pkg, overlay, binary); err != nil {
 			return err
 		}
