@@ -3,6 +3,7 @@ package saga
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -13,19 +14,29 @@ var ErrAway = errors.New("saga: the carrier of messages is away")
 // ready tells whether publishing has any prospect.
 func (o *Outbox) ready() bool { return o.Ready == nil || o.Ready() }
 
-// try publishes messages together. If they are refused together they are tried in halves, and in the end each by itself: one
-// that can never be published must not keep the others. When time is up those that were not tried apart share the failure.
-func (o *Outbox) try(ctx context.Context, group []*waiting, together error) {
-	err := together
-	if together == nil || ctx.Err() == nil {
-		err = o.tell(ctx, group)
-	}
-	if err != nil && len(group) > 1 && ctx.Err() == nil && !errors.Is(err, ErrAway) && !errors.Is(err, errFault) {
-		half := len(group) / 2
-		o.try(ctx, group[:half], err)
-		o.try(ctx, group[half:], err)
+// triesMax bounds how often messages of one destination are tried in one sweep. It finds one that cannot be published among
+// hundreds, or a few; where none can, trying each would cost much and find nothing.
+const triesMax = 40
+
+// try publishes messages together. If that fails they are tried in halves, and in the end each by itself: one that can never
+// be published must not keep the others. When tries or time are up, those that were not tried apart share the failure.
+func (o *Outbox) try(ctx context.Context, group []*waiting, left *int) {
+	*left--
+	err := o.tell(ctx, group)
+	if err == nil || len(group) == 1 || errors.Is(err, ErrAway) || errors.Is(err, errFault) {
+		note(group, err)
 		return
 	}
+	for half := range slices.Chunk(group, (len(group)+1)/2) {
+		if *left > 0 && ctx.Err() == nil {
+			o.try(ctx, half, left)
+		} else {
+			note(half, err)
+		}
+	}
+}
+
+func note(group []*waiting, err error) {
 	for _, m := range group {
 		m.err = err
 	}

@@ -100,6 +100,22 @@ func TestAPoisonousMessageIsParkedAlone(t *testing.T) {
 	}
 }
 
+// Where it is not one message's failure, looking for one ends soon; each has failed once all the same.
+func TestWhereNothingCanBePublishedFewAreTried(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	p := &packing{}
+	o, _ := f.packed(p, 64)
+	p.set(errTest)
+	f.sweep(o)
+	if p.asked > 40 {
+		t.Errorf("64 messages were tried in %d publications", p.asked)
+	}
+	if n := f.count("SELECT COUNT(*) FROM saga_outbox WHERE attempt = 1 AND reason = ?", errTest.Error()); n != 64 {
+		t.Errorf("%d of 64 messages have failed once", n)
+	}
+}
+
 // The committing node's first try halves as well: nobody waits for the sweeper because of a neighbour.
 func TestAPoisonousMessageHoldsNobodyUpAtOnce(t *testing.T) {
 	t.Parallel()

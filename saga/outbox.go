@@ -189,7 +189,10 @@ func (o *Outbox) publish(ctx context.Context, messages []waiting) {
 	defer cancel()
 	var all sync.WaitGroup
 	for _, group := range o.groups(messages) {
-		all.Go(func() { o.try(ctx, group, nil) })
+		all.Go(func() {
+			left := triesMax
+			o.try(ctx, group, &left)
+		})
 	}
 	all.Wait()
 }

@@ -888,10 +888,18 @@ var mutants = []mutant{
 	{
 		name: "outbox-halves",
 		file: "saga/failing.go",
-		old:  "if err != nil && len(group) > 1",
-		new:  "if false && len(group) > 1",
+		old:  "err == nil || len(group) == 1 ||",
+		new:  "true ||",
 		pkg:  "./saga", test: "TestAPoisonousMessageIsParkedAlone",
 		failure: "of 39 messages were published",
+	},
+	{
+		name: "outbox-tries",
+		file: "saga/failing.go",
+		old:  "if *left > 0 && ctx.Err() == nil {",
+		new:  "if ctx.Err() == nil {",
+		pkg:  "./saga", test: "TestWhereNothingCanBePublishedFewAreTried",
+		failure: "64 messages were tried",
 	},
 	{
 		name: "outbox-ready",
