@@ -143,7 +143,7 @@ func (c *RetrySagaCommand) Run(ctx context.Context, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(out, "%s is due; a running node goes on with it\n", c.ID)
+		_, err = fmt.Fprintf(out, "%s is due; a running node goes on with it\n", c.ID)
 		return err
 	})
 }
