@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -96,6 +97,7 @@ func (x *crossing) compensationFails(t *testing.T) {
 	const transfers, amount = 3, 10
 	alpha, beta := x.on(t, 0), x.on(t, 1)
 	payer, payee := alpha.account("KRW", "1000"), beta.account("KRW", "0")
+	p := watchPauses(t, x.sides[0])
 	var all sync.WaitGroup
 	for range transfers {
 		all.Go(func() { alpha.givenUp(payment(payer, payee, fmt.Sprint(amount), "KRW")) })
@@ -114,7 +116,7 @@ func (x *crossing) compensationFails(t *testing.T) {
 			t.Fatalf("before the promises are released there are %v", pair)
 		}
 	}
-	x.parkedUnpublished(t, transfers, counted)
+	x.parkedUnpublished(t, transfers, p, counted)
 	x.configure(t, unreleased())
 	counted()
 	x.parkedUnreleased(t, transfers, counted)
@@ -126,12 +128,11 @@ func (x *crossing) compensationFails(t *testing.T) {
 }
 
 // parkedUnpublished waits until alpha's decisions are parked.
-func (x *crossing) parkedUnpublished(t *testing.T, transfers int, counted func()) {
-	alpha, p := x.on(t, 0), newPauses(t, x.sides[0])
+func (x *crossing) parkedUnpublished(t *testing.T, transfers int, p *pauses, counted func()) {
+	alpha := x.on(t, 0)
 	var letters []listedLetter
 	inTime(t, 2*patience, "what cannot be published is parked", func() bool {
 		counted()
-		p.look(t)
 		var about map[string]bool
 		letters, about = alpha.lettersAbout("outbox", "transfer.aborted")
 		return len(about) == transfers
@@ -250,41 +251,66 @@ func (x *crossing) between(t *testing.T) verify.Pair {
 
 // pauses watches when messages of a side's outbox are due, by message and number of failures.
 type pauses struct {
-	db  *sql.DB
+	mu  sync.Mutex
 	due map[string]map[int]time.Time
 }
 
-func newPauses(t *testing.T, s *site) *pauses {
+const lookPause = 50 * time.Millisecond // a message waits for much longer after each failure
+
+// watchPauses looks until the test ends, beside whatever else the test does.
+func watchPauses(t *testing.T, s *site) *pauses {
 	t.Helper()
 	db, err := sql.Open("mysql", s.source+"?parseTime=true")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = db.Close() })
-	return &pauses{db, map[string]map[int]time.Time{}}
+	ctx, stop := context.WithCancel(t.Context())
+	p := &pauses{due: map[string]map[int]time.Time{}}
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for ctx.Err() == nil {
+			if err := p.look(ctx, db); err != nil && ctx.Err() == nil {
+				t.Errorf("look at the outbox: %v", err)
+				return
+			}
+			time.Sleep(lookPause)
+		}
+	})
+	t.Cleanup(func() { stop(); looking.Wait(); _ = db.Close() })
+	return p
 }
 
 // look notes the earliest time that a message was due after each of its failures: whoever has it in hand puts it off more.
-func (p *pauses) look(t *testing.T) {
-	t.Helper()
-	each(t, p.db, func(rows *sql.Rows) error {
+func (p *pauses) look(ctx context.Context, db *sql.DB) error {
+	rows, err := db.QueryContext(ctx, "SELECT id, attempt, next_at FROM saga_outbox WHERE attempt > 0")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for rows.Next() {
 		var id string
 		var failures int
 		var due time.Time
-		err := rows.Scan(&id, &failures, &due)
+		if err := rows.Scan(&id, &failures, &due); err != nil {
+			return err
+		}
 		if p.due[id] == nil {
 			p.due[id] = map[int]time.Time{}
 		}
 		if noted, there := p.due[id][failures]; !there || due.Before(noted) {
 			p.due[id][failures] = due
 		}
-		return err
-	}, "SELECT id, attempt, next_at FROM saga_outbox WHERE attempt > 0")
+	}
+	return rows.Err()
 }
 
 // expect requires that a message waited twice as long after each failure, from a second on; a fifth less at the most.
 func (p *pauses) expect(t *testing.T, letter listedLetter) {
 	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for failures := 2; failures < publicationsMax; failures++ {
 		before, after := p.due[letter.ID][failures-1], p.due[letter.ID][failures]
 		least := time.Second << (failures - 1) * 4 / 5
