@@ -21,7 +21,7 @@ type dialect struct {
 	stopReceiving string // statement: it asks its source for no more
 	stopReplica   string // statement: it does neither
 	forgetSource  string // statement: it is no replica any more
-	adminWrites   string // statement: on a read-only server administrators may write; empty where they always may
+	adminWrites   string // statement: a read-only server takes writes of administrators, and of nobody else
 	semiSync      string // status variable
 	semiSyncAcks  string // status variable: replicas that acknowledge
 	statementMax  func(time.Duration) (variable, value string)
@@ -41,6 +41,7 @@ func mariaDB() *dialect {
 		stopReceiving: "STOP SLAVE IO_THREAD",
 		stopReplica:   "STOP SLAVE",
 		forgetSource:  "RESET SLAVE ALL",
+		adminWrites:   "SET GLOBAL read_only = 1",
 		semiSync:      "Rpl_semi_sync_master_status",
 		semiSyncAcks:  "Rpl_semi_sync_master_clients",
 		statementMax: func(d time.Duration) (string, string) {

@@ -43,10 +43,8 @@ func Promote(ctx context.Context, dsn, system string, log *slog.Logger) (Promote
 	if err != nil {
 		return Promoted{}, err
 	}
-	if s.dialect.adminWrites != "" {
-		if _, err := conn.ExecContext(ctx, s.dialect.adminWrites); err != nil {
-			return Promoted{}, fmt.Errorf("let administrators write: %w", err)
-		}
+	if _, err := conn.ExecContext(ctx, s.dialect.adminWrites); err != nil {
+		return Promoted{}, fmt.Errorf("let administrators write: %w", err)
 	}
 	epoch, err := s.BeginEpoch(ctx)
 	if err != nil {
