@@ -175,12 +175,15 @@ func readRemitted(ctx context.Context, tx *Tx, ids []ledger.TransferID, results 
 	return nil
 }
 
-func scanTransfer(rows *sql.Rows) (ledger.Transfer, error) {
+func scanTransfer(rows *sql.Rows) (ledger.Transfer, error) { return scanTransferAnd(rows) }
+
+// scanTransferAnd reads the columns behind those of the transfer as well.
+func scanTransferAnd(rows *sql.Rows, more ...any) (ledger.Transfer, error) {
 	var t ledger.Transfer
 	var payer, payee sql.NullInt64
 	var finished sql.NullTime
-	err := rows.Scan(&t.ID, &t.Kind, &t.State, &t.From, &t.To, &payer, &payee, &t.Amount.Minor, &t.Amount.Currency,
-		&t.Description, &t.Reference, &t.Hold, &t.CreatedAt, &finished)
+	err := rows.Scan(append([]any{&t.ID, &t.Kind, &t.State, &t.From, &t.To, &payer, &payee, &t.Amount.Minor, &t.Amount.Currency,
+		&t.Description, &t.Reference, &t.Hold, &t.CreatedAt, &finished}, more...)...)
 	t.PayerID, t.PayeeID, t.FinishedAt = ledger.AccountID(payer.Int64), ledger.AccountID(payee.Int64), finished.Time
 	return t, err
 }

@@ -118,7 +118,7 @@ func InsertRemittances(tx *Tx, remittances []ledger.Remittance) {
 func UpdateRemittances(tx *Tx, remittances []ledger.Remittance) {
 	putRemittances(tx, remittances, ` ON DUPLICATE KEY UPDATE state = VALUES(state),
 		payer_epoch = VALUES(payer_epoch), payee_epoch = VALUES(payee_epoch), failure = VALUES(failure),
-		finished_at = VALUES(finished_at), credited_at = VALUES(credited_at), statement = VALUES(statement)`,
+		finished_at = VALUES(finished_at), credited_at = VALUES(credited_at), statement = VALUES(statement), account_id = VALUES(account_id)`,
 		` ON DUPLICATE KEY UPDATE state = VALUES(state), payer_id = VALUES(payer_id), payee_id = VALUES(payee_id),
 		finished_at = VALUES(finished_at)`)
 }
@@ -127,14 +127,14 @@ func putRemittances(tx *Tx, remittances []ledger.Remittance, rowDuplicate, moved
 	var rows, moved bulk
 	for _, r := range remittances {
 		rows.row(r.ID, r.Payer, r.Payee, r.State, r.PayerEpoch, r.PayeeEpoch, r.ExpiresAt, r.Failure, r.Language, r.RequestID,
-			r.CreatedAt, ending(r.FinishedAt), ending(r.CreditedAt), nullable(r.Statement))
+			r.CreatedAt, ending(r.FinishedAt), ending(r.CreditedAt), nullable(r.Statement), party(r.Account(tx.store.System())))
 		if t := r.Transfer; t != nil {
 			moved.row(t.ID, r.Payer, t.Kind, t.State, t.From, t.To, party(t.PayerID), party(t.PayeeID), t.Amount.Minor, t.Amount.Currency,
 				t.Description, t.Reference, nil, t.CreatedAt, ending(t.FinishedAt))
 		}
 	}
 	rows.queue(tx, `INSERT INTO remittances (id, payer_system, payee_system, state, payer_epoch, payee_epoch, expires_at, failure, language,
-		request_id, created_at, finished_at, credited_at, statement)`, rowDuplicate)
+		request_id, created_at, finished_at, credited_at, statement, account_id)`, rowDuplicate)
 	moved.queue(tx, `INSERT INTO transfers (id, payer_system, kind, state, from_number, to_number, payer_id, payee_id,
 		amount, currency, description, reference, hold_id, created_at, finished_at)`, movedDuplicate)
 }
