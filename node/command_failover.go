@@ -24,7 +24,8 @@ type FailoverCommand struct {
 func (c *FailoverCommand) Help() string {
 	return `Makes a replica the source of a system whose source is lost. First see to it that the old source is down and stays down,
 for whatever it still accepts is lost, and say so by --fenced; a source that answers and takes writes is refused all the same.
-Of several replicas choose the one that has received most (Gtid_IO_Pos in SHOW ALL SLAVES STATUS).
+Of several replicas choose the one that has received most (Gtid_IO_Pos in SHOW ALL SLAVES STATUS), and do not restart it
+before, for then it may forget what it has received and not applied.
 
 The replica applies what it has received and leaves the old source. The system begins a new epoch and is unreconciled, since
 the replica may have missed the last commits; then the server takes writes. Transfers to and from other systems that were

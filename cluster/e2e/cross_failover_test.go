@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -45,19 +46,20 @@ func TestAPromotedReplicaLearnsWhatItMissedFromThePeer(t *testing.T) {
 func (x *crossing) losesLastSecond(t *testing.T, l *crossLoad, inside []*insider, sides []int) {
 	t.Helper()
 	const flow, missed = 5, time.Second
-	for _, side := range sides { // what it receives and acknowledges from now on is not applied yet when the source is lost
-		onServer(t, x.replicaOf(side), execute("STOP SLAVE SQL_THREAD"))
-	}
-	for _, i := range inside {
-		i.flows(t, flow)
-		i.mark()
-	}
 	for _, side := range sides {
 		onServer(t, x.sides[side].source, execute("SET GLOBAL rpl_semi_sync_master_enabled = OFF"))
 		out, err := x.tries(t, x.systemOf(side), "failover", "--to", x.replicaOf(side), "--fenced")
 		if err == nil || !strings.Contains(out, "still takes writes") {
 			t.Fatalf("a failover under a source that takes writes: %v\n%s", err, out)
 		}
+		onServer(t, x.replicaOf(side), execute("STOP SLAVE SQL_THREAD")) // what it receives from now on waits for the failover
+	}
+	for i, side := range sides {
+		inside[i].flows(t, flow)
+		inside[i].mark()
+		x.received(t, side)
+	}
+	for _, side := range sides {
 		onServer(t, x.replicaOf(side), execute("STOP SLAVE IO_THREAD"))
 	}
 	began := time.Now()
@@ -70,6 +72,52 @@ func (x *crossing) losesLastSecond(t *testing.T, l *crossLoad, inside []*insider
 	for _, side := range sides {
 		x.keepDown(t, x.nodesOf(side)...)
 	}
+}
+
+// received waits until a side's replica has received all that its source has committed by now.
+func (x *crossing) received(t *testing.T, side int) {
+	t.Helper()
+	var position string
+	x.onSource(t, side, func(db *sql.DB) error { return db.QueryRow("SELECT @@GLOBAL.gtid_binlog_pos").Scan(&position) })
+	committed := sequenceOf(t, position)
+	eventually(t, "the replica has received what was committed", func() bool {
+		return sequenceOf(t, statusOf(t, x.replicaOf(side))["Gtid_IO_Pos"]) >= committed
+	})
+}
+
+// sequenceOf is the last part of a GTID: domain, server, sequence.
+func sequenceOf(t *testing.T, gtid string) int64 {
+	t.Helper()
+	sequence, err := strconv.ParseInt(gtid[strings.LastIndex(gtid, "-")+1:], 10, 64)
+	if err != nil {
+		t.Fatalf("read the position %q: %v", gtid, err)
+	}
+	return sequence
+}
+
+// statusOf is what a replica tells of its replication, by the names of the columns.
+func statusOf(t *testing.T, dsn string) map[string]string {
+	t.Helper()
+	status := map[string]string{}
+	onServer(t, dsn, func(db *sql.DB) error {
+		each(t, db, func(rows *sql.Rows) error {
+			names, err := rows.Columns()
+			if err != nil {
+				return err
+			}
+			values, targets := make([]sql.NullString, len(names)), make([]any, len(names))
+			for i := range values {
+				targets[i] = &values[i]
+			}
+			err = rows.Scan(targets...)
+			for i, name := range names {
+				status[name] = values[i].String
+			}
+			return err
+		}, "SHOW ALL SLAVES STATUS")
+		return nil
+	})
+	return status
 }
 
 // failsOver promotes the replicas, starts the nodes on them, reconciles, and holds the books against what clients were told.
@@ -227,7 +275,7 @@ func (i *insider) flows(t *testing.T, more int) {
 	eventually(t, "payments are made inside the system", func() bool { return count() >= before+more })
 }
 
-// mark remembers what is acknowledged so far: by the replica as well, which acknowledges each commit.
+// mark remembers what is acknowledged so far.
 func (i *insider) mark() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -251,7 +299,7 @@ func (i *insider) countsLost(t *testing.T, x *crossing) {
 	lost := slices.DeleteFunc(slices.Clone(i.told), func(id string) bool { return left[id] })
 	for _, id := range lost {
 		if slices.Contains(i.told[:i.marked], id) {
-			t.Errorf("%s was paid inside %s while the replica acknowledged, and is lost", id, x.systemOf(i.side))
+			t.Errorf("%s was paid inside %s while the replica received, and is lost", id, x.systemOf(i.side))
 		}
 	}
 	t.Logf("inside %s %d payments were acknowledged, %d of them since the replica was cut off; %d are lost for good",

@@ -883,7 +883,15 @@ var mutants = []mutant{
 		old:  "\t\tcase reached:",
 		new:  "\t\tcase reached || !reached:",
 		pkg:  "./cluster/e2e", test: "TestAPromotedReplicaLearnsWhatItMissedFromThePeer/alpha",
-		failure: "while the replica acknowledged, and is lost",
+		failure: "while the replica received, and is lost",
+	},
+	{
+		name: "failover-keeps",
+		file: "node/store/promote.go",
+		old:  "\tif !now.receiving && !now.applying {",
+		new:  "\tif false {",
+		pkg:  "./cluster/e2e", test: "TestAPromotedReplicaLearnsWhatItMissedFromThePeer/alpha",
+		failure: "while the replica received, and is lost",
 	},
 	{
 		name: "failover-fence",

@@ -17,6 +17,7 @@ type dialect struct {
 	position      string // query: a position that contains all that is committed
 	wait          string // query(position, seconds): 0 when the replica has reached it
 	replicas      string // query: what the replica's threads do, one row per source
+	keepReceived  string // statement(file, place): a replica whose threads stand still will apply what it has from there on
 	startApplying string // statement: the replica applies what it has received
 	stopReceiving string // statement: it asks its source for no more
 	stopReplica   string // statement: it does neither
@@ -37,6 +38,7 @@ func mariaDB() *dialect {
 		position:      "SELECT @@GLOBAL.gtid_binlog_pos",
 		wait:          "SELECT MASTER_GTID_WAIT(?, ?)",
 		replicas:      "SHOW ALL SLAVES STATUS",
+		keepReceived:  "CHANGE MASTER TO MASTER_USE_GTID = no, RELAY_LOG_FILE = ?, RELAY_LOG_POS = ?",
 		startApplying: "START SLAVE SQL_THREAD",
 		stopReceiving: "STOP SLAVE IO_THREAD",
 		stopReplica:   "STOP SLAVE",
@@ -62,6 +64,7 @@ func mySQL() *dialect {
 		position:      "SELECT @@GLOBAL.gtid_executed",
 		wait:          "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, ?)",
 		replicas:      "SHOW REPLICA STATUS",
+		keepReceived:  "DO ?, ?", // it does so by itself
 		startApplying: "START REPLICA SQL_THREAD",
 		stopReceiving: "STOP REPLICA IO_THREAD",
 		stopReplica:   "STOP REPLICA",

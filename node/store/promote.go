@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 )
 
@@ -77,17 +78,24 @@ func (s *Store) mayPromote(ctx context.Context) error {
 
 // replicating is what a server tells of the replication from its source.
 type replicating struct {
-	received string // position of the last whole transaction that has arrived
-	applying bool
-	failure  string
+	received            string // position of the last whole transaction that has arrived
+	receiving, applying bool   // its threads run, if in vain
+	file                string // of what has arrived, from which it goes on to apply
+	place               int64  // in the file
+	failure             string
 }
 
 // leaveSource applies what has arrived of the source's commits and ends the replication. It returns how far that was.
 func (s *Store) leaveSource(ctx context.Context, conn *sql.Conn) (applied string, err error) {
-	if _, replica, err := s.replicating(ctx, conn); err != nil || !replica {
+	now, replica, err := s.replicating(ctx, conn)
+	if err != nil || !replica {
 		return "", err // a promotion that died later than here has ended it
 	}
-	// Applying first: where both threads stand still, what has arrived may be thrown away when one starts.
+	if !now.receiving && !now.applying { // MariaDB throws away what has arrived when the first of two threads starts
+		if _, err := conn.ExecContext(ctx, s.dialect.keepReceived, now.file, now.place); err != nil {
+			return "", fmt.Errorf("keep what has arrived: %w", err)
+		}
+	}
 	for _, statement := range []string{s.dialect.startApplying, s.dialect.stopReceiving} {
 		if _, err := conn.ExecContext(ctx, statement); err != nil {
 			return "", fmt.Errorf("apply what has arrived: %w", err)
@@ -128,12 +136,18 @@ func (s *Store) replicating(ctx context.Context, conn *sql.Conn) (now replicatin
 	count := 0
 	err = each(ctx, conn, func(rows *sql.Rows) error {
 		columns, err := namedColumns(rows)
+		if err != nil {
+			return err
+		}
 		count++
 		now = replicating{
-			received: columns["Gtid_IO_Pos"] + columns["Retrieved_Gtid_Set"],
-			applying: columns["Slave_SQL_Running"]+columns["Replica_SQL_Running"] == "Yes",
-			failure:  columns["Last_SQL_Error"],
+			received:  columns["Gtid_IO_Pos"] + columns["Retrieved_Gtid_Set"],
+			receiving: columns["Slave_IO_Running"]+columns["Replica_IO_Running"] != "No",
+			applying:  columns["Slave_SQL_Running"]+columns["Replica_SQL_Running"] == "Yes",
+			file:      columns["Relay_Log_File"],
+			failure:   columns["Last_SQL_Error"],
 		}
+		now.place, err = strconv.ParseInt(columns["Relay_Log_Pos"], 10, 64)
 		return err
 	}, s.dialect.replicas)
 	switch {
