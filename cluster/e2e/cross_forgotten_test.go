@@ -50,10 +50,13 @@ func (x *crossing) bringUp(t *testing.T, names ...string) {
 	}
 }
 
-// until waits for a load to have so many payments acknowledged.
+// until waits for a load to have so many payments acknowledged, as long as it goes on to make some.
 func (l *crossLoad) until(tb testing.TB, count int64) {
 	tb.Helper()
-	eventually(tb, fmt.Sprintf("%d payments are acknowledged", count), func() bool { return l.total() >= count })
+	for l.total() < count {
+		before := l.total()
+		eventually(tb, fmt.Sprintf("one more of %d payments is acknowledged", count), func() bool { return l.total() > before })
+	}
 }
 
 // times is how often clients heard an answer.
