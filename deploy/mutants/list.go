@@ -909,7 +909,7 @@ var mutants = []mutant{
 		new: `	if false {
 		return false, nil`,
 		pkg: "./saga", test: "TestWhileNotReadyNothingIsTouched",
-		failure: "and the message is due at",
+		failure: "later than it was",
 	},
 	{
 		name: "outbox-pauses",
