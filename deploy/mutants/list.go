@@ -954,8 +954,8 @@ var mutants = []mutant{
 	{
 		name: "failover-applies",
 		file: "node/store/promote.go",
-		old:  "\t\tcase reached:",
-		new:  "\t\tcase reached || !reached:",
+		old:  "\tif applied, err = s.applyReceived(ctx, conn); err != nil {",
+		new:  "\tif applied, err = \"\", error(nil); err != nil {",
 		pkg:  "./cluster/e2e", test: "TestAPromotedReplicaLearnsWhatItMissedFromThePeer/alpha",
 		failure: "while the replica received, and is lost",
 	},
