@@ -972,8 +972,8 @@ var mutants = []mutant{
 		file: "node/command_failover.go",
 		old:  "\tcase takes:",
 		new:  "\tcase takes && !takes:",
-		pkg:  "./node", test: "TestAFailoverRefusesWhatItMayNotReplace",
-		failure: "a source that takes writes, fenced true",
+		pkg:  "./cluster/e2e", test: "TestAPromotedReplicaLearnsWhatItMissedFromThePeer/alpha",
+		failure: "a failover under a source that takes writes: <nil>",
 	},
 	{
 		name: "failover-to-a-replica",
