@@ -170,7 +170,7 @@ func credit() ledger.Credit {
 func release() ledger.Release { return ledger.Release{Promise: promised(60)} }
 
 func noteCredit() ledger.NoteCredit {
-	return ledger.NoteCredit{ID: remitted, Peer: beta, Epoch: peerEpoch, Currency: "KRW"}
+	return ledger.NoteCredit{IDs: []ledger.TransferID{remitted}, Peer: beta, Epoch: peerEpoch, Currency: "KRW"}
 }
 
 func closing(payer, payee string) ledger.Close {

@@ -80,7 +80,7 @@ func (b *books) exchange(one, two ledger.Number) {
 	b.do(1, posted)
 	b.hear(1, abort(voided))
 	b.hear(0, pivot(posted))
-	b.hear(0, ledger.NoteCredit{ID: posted.ID, Peer: beta, Epoch: epoch, Currency: posted.Amount.Currency})
+	b.hear(0, ledger.NoteCredit{IDs: []ledger.TransferID{posted.ID}, Peer: beta, Epoch: epoch, Currency: posted.Amount.Currency})
 
 	promised := func(to ledger.Number, minor int64) ledger.Promise {
 		p := promise(beta, remit(beta, theirs, to, minor))
