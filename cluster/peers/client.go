@@ -30,7 +30,7 @@ const (
 	questionsMax = 60 << 10        // bytes of what one request asks; a peer takes bodies of 64 KiB
 	worthFlying  = 32              // prepares that make a request while another one is under way
 	patienceMax  = 10 * time.Millisecond
-	breakerAfter = 5               // failures in a row, and a peer is left alone
+	breakerAfter = 5 // failures in a row, and a peer is left alone
 	breakerPause = time.Second
 )
 

@@ -124,8 +124,8 @@ type Fact struct {
 	ID          string    `json:"id,omitempty"`
 	IDs         []string  `json:"ids,omitempty"` // of a credited, which is about 1 to BatchMax transfers of one currency
 	Type        string    `json:"type"`          // transfer.committed, transfer.aborted or transfer.credited
-	From        string    `json:"from"` // the system that states it
-	To          string    `json:"to"`   // the system that it is stated to
+	From        string    `json:"from"`          // the system that states it
+	To          string    `json:"to"`            // the system that it is stated to
 	Epoch       int64     `json:"epoch"`
 	PayeeEpoch  int64     `json:"payee_epoch,omitempty"` // from the promise, of a committed
 	Payer       string    `json:"payer,omitempty"`

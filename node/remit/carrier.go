@@ -86,13 +86,14 @@ func (c *Carrier) decided(rows []saga.Message) (map[string][]events.Event, error
 			}
 		}
 	}
+	facts = append(facts, c.credited(credits)...)
+	stated, err := c.desk.directory.StateAll(facts)
+	if err != nil {
+		return nil, err
+	}
 	packed := map[string][]events.Event{}
-	for _, fact := range append(facts, c.credited(credits)...) {
-		carried, err := c.carried(fact)
-		if err != nil {
-			return nil, err
-		}
-		packed[fact.Type] = append(packed[fact.Type], carried)
+	for i, fact := range facts {
+		packed[fact.Type] = append(packed[fact.Type], carried(fact, stated[i]))
 	}
 	return packed, nil
 }
@@ -114,8 +115,7 @@ func (c *Carrier) credited(credits []ledger.PeerEvent) (facts []peers.Fact) {
 }
 
 // carried is an event as it travels: the statement in it is what its receiver believes, and all that it says.
-func (c *Carrier) carried(fact peers.Fact) (events.Event, error) {
-	signed, err := c.desk.directory.State(fact)
+func carried(fact peers.Fact, stated string) events.Event {
 	subject, id := fact.ID, fact.ID
 	if len(fact.IDs) > 0 {
 		subject = strings.Join(fact.IDs, ",")
@@ -124,8 +124,8 @@ func (c *Carrier) carried(fact peers.Fact) (events.Event, error) {
 	}
 	return events.Event{
 		ID: id + "." + fact.Type, Source: "lockstep:" + fact.From, Type: "lockstep." + fact.Type, Subject: subject, Time: fact.At,
-		Epoch: fact.Epoch, Statement: signed,
-	}, err
+		Epoch: fact.Epoch, Statement: stated,
+	}
 }
 
 // own are the events for the system's own listeners.

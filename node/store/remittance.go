@@ -157,7 +157,9 @@ func UpdateRemittances(tx *Tx, remittances []ledger.Remittance) {
 }
 
 // end is what an update says of all the rows of its list.
-type end interface{ statement() (update string, args []any) }
+type end interface {
+	statement() (update string, args []any)
+}
 
 // remittanceEnd is what the end of a remittance changes in its row.
 type remittanceEnd struct {
