@@ -33,7 +33,7 @@ type ListSagasCommand struct {
 
 // Run prints the sagas, those that wait the longest first.
 func (c *ListSagasCommand) Run(ctx context.Context, out io.Writer) error {
-	return withSagas(ctx, c.Config, func(log *saga.Log, _ *store.Store) error {
+	return withSagas(ctx, c.Config, func(log transferSagas, _ *store.Store) error {
 		list, err := log.List(ctx, saga.Filter(c.State), c.Limit)
 		if err != nil {
 			return err
@@ -53,7 +53,7 @@ type ShowSagaCommand struct {
 
 // Run prints the saga and how its transfer stands in this system.
 func (c *ShowSagaCommand) Run(ctx context.Context, out io.Writer) error {
-	return withSagas(ctx, c.Config, func(log *saga.Log, db *store.Store) error {
+	return withSagas(ctx, c.Config, func(log transferSagas, db *store.Store) error {
 		found, err := books{db}.Remittances(ctx, ledger.TransferID(c.ID))
 		if err != nil {
 			return err
@@ -111,7 +111,7 @@ type RetrySagaCommand struct {
 
 // Run makes the saga due; a running node takes it within a second.
 func (c *RetrySagaCommand) Run(ctx context.Context, out io.Writer) error {
-	return withSagas(ctx, c.Config, func(log *saga.Log, _ *store.Store) error {
+	return withSagas(ctx, c.Config, func(log transferSagas, _ *store.Store) error {
 		if err := log.Resume(ctx, c.ID); err != nil {
 			return err
 		}
@@ -177,8 +177,8 @@ func (c *AbortSagaCommand) secret() (string, error) {
 }
 
 // withSagas opens the log of a system's sagas, without starting a node.
-func withSagas(ctx context.Context, path string, work func(*saga.Log, *store.Store) error) error {
+func withSagas(ctx context.Context, path string, work func(transferSagas, *store.Store) error) error {
 	return withStore(ctx, path, func(config Config, db *store.Store) error {
-		return work(saga.NewLog(sagaDatabase{db}, config.Peers.StuckAfter), db)
+		return work(transferSagas{saga.NewLog(sagaDatabase{db}, config.Peers.StuckAfter), db}, db)
 	})
 }

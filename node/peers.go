@@ -122,7 +122,7 @@ func (n *Node) openPeers(ctx context.Context, registry prometheus.Registerer) er
 	n.onClose(func(context.Context) error { n.desk.Close(); return nil })
 	n.peers = &api.Peers{
 		Remitter: n.desk, Directory: directory, Client: client, Authorities: n.config.Peers.Authorities,
-		Nonces: nonces{n.store}, Epoch: n.store.Epoch, Raise: n.store.RaiseEpoch, Sagas: n.sagas, Books: books{n.store},
+		Nonces: nonces{n.store}, Epoch: n.store.Epoch, Raise: n.store.RaiseEpoch, Sagas: transferSagas{n.sagas, n.store}, Books: books{n.store},
 	}
 	if err := n.openRunner(ctx); err != nil {
 		return err
@@ -143,6 +143,7 @@ func (c Config) remit() remit.Config {
 func (n *Node) openRunner(ctx context.Context) error {
 	runner := saga.DefaultRunner(n.sagas, map[string]saga.Handler{"remit": n.desk.Remitting, "await": n.desk.Awaiting})
 	runner.Lease, runner.Logger, runner.Workers = n.config.Peers.LookAfter, n.log, 32
+	runner.Fetch = n.fetchSagas
 	runner.Poll = min(time.Second, n.config.Peers.LookAfter/2)
 	runner.Backoff.Max = max(n.config.Peers.LookAfter, runner.Backoff.Min)
 	if err := runner.Open(ctx); err != nil {

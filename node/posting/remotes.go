@@ -73,16 +73,9 @@ func (l *lane) lockRemotes(ctx context.Context, b *batch) error {
 // rows were added that another transaction may have added as well.
 func writeRemotes(b *batch) (raceable bool) {
 	made, changed := b.book.ChangedRemittances()
-	store.InsertRemittances(b.tx, made)
+	store.InsertRemittances(b.tx, made, b.book.Started...)
 	store.UpdateRemittances(b.tx, changed)
 	store.UpdateExposures(b.tx, b.book.ChangedExposures())
-	if len(b.book.Started) > 0 {
-		var sagas []saga.New
-		for _, start := range b.book.Started {
-			sagas = append(sagas, saga.New{ID: string(start.ID), Kind: string(start.Kind), Delay: start.After})
-		}
-		send(b, saga.Start(sagas...))
-	}
 	if len(b.book.Finished) > 0 {
 		var ids []string
 		for _, id := range b.book.Finished {

@@ -108,23 +108,32 @@ func (q *Queries) InsideIDs(ctx context.Context, ids []ledger.TransferID) (map[l
 	return found, nil
 }
 
-// InsertRemittances queues new remittances with the transfers that they move.
-func InsertRemittances(tx *Tx, remittances []ledger.Remittance) {
+// InsertRemittances queues new remittances with the transfers that they move, and when somebody has to look after them: by
+// then they have ended, as a rule, and their saga never needed a row.
+func InsertRemittances(tx *Tx, remittances []ledger.Remittance, sagas ...ledger.SagaStart) {
 	var rows, moved bulk
+	after := make(map[ledger.TransferID]time.Duration, len(sagas))
+	for _, start := range sagas {
+		after[start.ID] = start.After
+	}
 	for _, r := range remittances {
-		rows.row(remittanceValues(r)...)
+		var lookAt time.Time
+		if wait, starts := after[r.ID]; starts {
+			lookAt = r.CreatedAt.Add(wait)
+		}
+		rows.row(append(remittanceValues(r), ending(lookAt))...)
 		if t := r.Transfer; t != nil {
 			moved.row(t.ID, r.Payer, t.Kind, t.State, t.From, t.To, party(t.PayerID), party(t.PayeeID), t.Amount.Minor, t.Amount.Currency,
 				t.Description, t.Reference, nil, t.CreatedAt, ending(t.FinishedAt))
 		}
 	}
-	rows.queue(tx, insertRemittances, "")
+	rows.queue(tx, insertRemittances+", look_at)", "")
 	moved.queue(tx, `INSERT INTO transfers (id, payer_system, kind, state, from_number, to_number, payer_id, payee_id,
 		amount, currency, description, reference, hold_id, created_at, finished_at)`, "")
 }
 
 const insertRemittances = `INSERT INTO remittances (id, payer_system, payee_system, state, payer_epoch, payee_epoch, expires_at, failure,
-	language, request_id, created_at, finished_at, credited_at, statement)`
+	language, request_id, created_at, finished_at, credited_at, statement`
 
 func remittanceValues(r ledger.Remittance) []any {
 	return []any{
@@ -150,9 +159,9 @@ func UpdateRemittances(tx *Tx, remittances []ledger.Remittance) {
 		}
 	}
 	rows.queue(tx)
-	credits.queue(tx, insertRemittances, ` ON DUPLICATE KEY UPDATE state = VALUES(state),
+	credits.queue(tx, insertRemittances+")", ` ON DUPLICATE KEY UPDATE state = VALUES(state),
 		payer_epoch = VALUES(payer_epoch), payee_epoch = VALUES(payee_epoch), failure = VALUES(failure),
-		finished_at = VALUES(finished_at), credited_at = VALUES(credited_at), statement = VALUES(statement)`)
+		finished_at = VALUES(finished_at), credited_at = VALUES(credited_at), statement = VALUES(statement), look_at = NULL`)
 	moved.queue(tx)
 }
 
@@ -171,7 +180,7 @@ type remittanceEnd struct {
 
 func (e remittanceEnd) statement() (string, []any) {
 	return `UPDATE remittances FORCE INDEX (PRIMARY) SET state = ?, payer_epoch = ?, payee_epoch = ?, failure = ?, finished_at = ?,
-		credited_at = ? WHERE `, []any{e.state, e.payerEpoch, e.payeeEpoch, e.failure, ending(e.finishedAt), ending(e.creditedAt)}
+		credited_at = ?, look_at = NULL WHERE `, []any{e.state, e.payerEpoch, e.payeeEpoch, e.failure, ending(e.finishedAt), ending(e.creditedAt)}
 }
 
 // transferEnd is what the end of a remittance changes in its transfer. Its accounts stay, but what moves with a system account
