@@ -169,7 +169,7 @@ func (n NoteCredit) Apply(b *Book) (result Result, err error) {
 			if next.CreditedAt.Before(found.FinishedAt) { // without an account to lock, the time is the node's estimate
 				next.CreditedAt = found.FinishedAt
 			}
-			b.putRemittance(next)
+			b.noteCredit(next)
 		}
 		result.Remittance = b.remittances[id]
 	}

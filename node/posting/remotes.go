@@ -74,7 +74,16 @@ func (l *lane) lockRemotes(ctx context.Context, b *batch) error {
 func writeRemotes(b *batch) (raceable bool) {
 	made, changed := b.book.ChangedRemittances()
 	store.InsertRemittances(b.tx, made, b.book.Started...)
-	store.UpdateRemittances(b.tx, changed)
+	var decided, noted []ledger.Remittance
+	for _, remittance := range changed {
+		if b.book.Noted(remittance.ID) {
+			noted = append(noted, remittance)
+		} else {
+			decided = append(decided, remittance)
+		}
+	}
+	store.UpdateRemittances(b.tx, decided)
+	store.NoteCredits(b.tx, noted)
 	store.UpdateExposures(b.tx, b.book.ChangedExposures())
 	if len(b.book.Finished) > 0 {
 		var ids []string

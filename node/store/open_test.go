@@ -24,7 +24,9 @@ func begun(tb testing.TB, s *store.Store, number int, payer, payee string, after
 			Amount: ledger.Money{Minor: 1, Currency: "KRW"}, CreatedAt: now,
 		},
 	}
-	write(tb, s, func(tx *store.Tx) { store.InsertRemittances(tx, []ledger.Remittance{r}, ledger.SagaStart{ID: id, After: after}) })
+	write(tb, s, func(tx *store.Tx) {
+		store.InsertRemittances(tx, []ledger.Remittance{r}, ledger.SagaStart{ID: id, After: after})
+	})
 	return r
 }
 
@@ -157,6 +159,10 @@ func TestEndsOfRemittancesAreWrittenToTheirOwnRows(t *testing.T) {
 		ended = append(ended, r)
 	}
 	write(t, s, func(tx *store.Tx) { store.UpdateRemittances(tx, ended) })
+	for i := range 2 {
+		ended[i].CreditedAt = ended[i].FinishedAt.Add(time.Duration(i+1) * time.Second)
+	}
+	write(t, s, func(tx *store.Tx) { store.NoteCredits(tx, ended[:2]) })
 	_, err := s.Read(testContext(t), store.Consistency{Source: true}, func(ctx context.Context, q *store.Queries) error {
 		var ids []ledger.TransferID
 		for _, r := range ended {

@@ -165,6 +165,22 @@ func UpdateRemittances(tx *Tx, remittances []ledger.Remittance) {
 	moved.queue(tx)
 }
 
+// NoteCredits queues when remittances that the transaction has locked were credited; nothing else of them has changed.
+func NoteCredits(tx *Tx, remittances []ledger.Remittance) {
+	var rows alike
+	for _, r := range remittances {
+		rows.add(credited{r.CreditedAt}, r.ID)
+	}
+	rows.queue(tx)
+}
+
+// credited is when the payee's system said that it has booked the credit.
+type credited struct{ at time.Time }
+
+func (c credited) statement() (string, []any) {
+	return `UPDATE remittances FORCE INDEX (PRIMARY) SET credited_at = ? WHERE `, []any{c.at}
+}
+
 // end is what an update says of all the rows of its list.
 type end interface {
 	statement() (update string, args []any)
