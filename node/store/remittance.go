@@ -147,7 +147,8 @@ func remittanceValues(r ledger.Remittance) []any {
 // upsert of whole rows. But each credit rests on a word of its own, so those are upserts, as UpdateAccounts is one.
 func UpdateRemittances(tx *Tx, remittances []ledger.Remittance) {
 	var credits bulk
-	var rows, moved alike
+	var rows alike[remittanceEnd]
+	var moved alike[transferEnd]
 	for _, r := range remittances {
 		if r.Statement != "" {
 			credits.row(remittanceValues(r)...)
@@ -158,32 +159,22 @@ func UpdateRemittances(tx *Tx, remittances []ledger.Remittance) {
 			moved.add(transferEnd{r.Payer, t.State, t.FinishedAt, stripe(t.PayerID), stripe(t.PayeeID)}, r.ID)
 		}
 	}
-	rows.queue(tx)
+	rows.queueEach(tx, `UPDATE remittances FORCE INDEX (PRIMARY) SET state = ?, payer_epoch = ?, payee_epoch = ?, failure = ?,
+		finished_at = ?, credited_at = ?, look_at = NULL WHERE `, remittanceEnd.args)
 	credits.queue(tx, insertRemittances+")", ` ON DUPLICATE KEY UPDATE state = VALUES(state),
 		payer_epoch = VALUES(payer_epoch), payee_epoch = VALUES(payee_epoch), failure = VALUES(failure),
 		finished_at = VALUES(finished_at), credited_at = VALUES(credited_at), statement = VALUES(statement), look_at = NULL`)
-	moved.queue(tx)
+	moved.queueEach(tx, `UPDATE transfers FORCE INDEX (PRIMARY) SET state = ?, finished_at = ?, payer_id = COALESCE(?, payer_id),
+		payee_id = COALESCE(?, payee_id) WHERE payer_system = ? AND `, transferEnd.args)
 }
 
 // NoteCredits queues when remittances that the transaction has locked were credited; nothing else of them has changed.
 func NoteCredits(tx *Tx, remittances []ledger.Remittance) {
-	var rows alike
+	var rows alike[time.Time]
 	for _, r := range remittances {
-		rows.add(credited{r.CreditedAt}, r.ID)
+		rows.add(r.CreditedAt, r.ID)
 	}
-	rows.queue(tx)
-}
-
-// credited is when the payee's system said that it has booked the credit.
-type credited struct{ at time.Time }
-
-func (c credited) statement() (string, []any) {
-	return `UPDATE remittances FORCE INDEX (PRIMARY) SET credited_at = ? WHERE `, []any{c.at}
-}
-
-// end is what an update says of all the rows of its list.
-type end interface {
-	statement() (update string, args []any)
+	rows.queueEach(tx, `UPDATE remittances FORCE INDEX (PRIMARY) SET credited_at = ? WHERE `, func(at time.Time) []any { return []any{at} })
 }
 
 // remittanceEnd is what the end of a remittance changes in its row.
@@ -194,9 +185,8 @@ type remittanceEnd struct {
 	finishedAt, creditedAt time.Time
 }
 
-func (e remittanceEnd) statement() (string, []any) {
-	return `UPDATE remittances FORCE INDEX (PRIMARY) SET state = ?, payer_epoch = ?, payee_epoch = ?, failure = ?, finished_at = ?,
-		credited_at = ?, look_at = NULL WHERE `, []any{e.state, e.payerEpoch, e.payeeEpoch, e.failure, ending(e.finishedAt), ending(e.creditedAt)}
+func (e remittanceEnd) args() []any {
+	return []any{e.state, e.payerEpoch, e.payeeEpoch, e.failure, ending(e.finishedAt), ending(e.creditedAt)}
 }
 
 // transferEnd is what the end of a remittance changes in its transfer. Its accounts stay, but what moves with a system account
@@ -208,10 +198,8 @@ type transferEnd struct {
 	payer, payee ledger.AccountID // stripes; 0 changes nothing
 }
 
-func (e transferEnd) statement() (string, []any) {
-	return `UPDATE transfers FORCE INDEX (PRIMARY) SET state = ?, finished_at = ?, payer_id = COALESCE(?, payer_id),
-			payee_id = COALESCE(?, payee_id) WHERE payer_system = ? AND `,
-		[]any{e.state, ending(e.finishedAt), party(e.payer), party(e.payee), e.payerSystem}
+func (e transferEnd) args() []any {
+	return []any{e.state, ending(e.finishedAt), party(e.payer), party(e.payee), e.payerSystem}
 }
 
 // stripe is the account if it is one, else 0.
@@ -223,25 +211,26 @@ func stripe(id ledger.AccountID) ledger.AccountID {
 }
 
 // alike gathers rows by what is said of them, in the order in which they come.
-type alike struct {
-	order []end
-	ids   map[end][]any
+type alike[E comparable] struct {
+	order []E
+	ids   map[E][]any
 }
 
-func (a *alike) add(e end, id ledger.TransferID) {
+func (a *alike[E]) add(said E, id ledger.TransferID) {
 	if a.ids == nil {
-		a.ids = map[end][]any{}
+		a.ids = map[E][]any{}
 	}
-	if _, there := a.ids[e]; !there {
-		a.order = append(a.order, e)
+	if _, there := a.ids[said]; !there {
+		a.order = append(a.order, said)
 	}
-	a.ids[e] = append(a.ids[e], id)
+	a.ids[said] = append(a.ids[said], id)
 }
 
-func (a *alike) queue(tx *Tx) {
-	for _, e := range a.order {
-		update, args := e.statement()
-		tx.queue(update+"id IN ("+marks(len(a.ids[e]))+")", append(args, a.ids[e]...)...)
+// queueEach queues an update for each thing that is said, over the list of its rows.
+func (a *alike[E]) queueEach(tx *Tx, update string, args func(E) []any) {
+	for _, said := range a.order {
+		ids := a.ids[said]
+		tx.queue(update+"id IN ("+marks(len(ids))+")", append(args(said), ids...)...)
 	}
 }
 
