@@ -51,21 +51,14 @@ func (l *lane) lockRemotes(ctx context.Context, b *batch) error {
 	if !any {
 		return nil
 	}
-	standing, err := store.ReadStanding(ctx, b.tx)
-	if err != nil {
-		return err
-	}
-	exposures, err := store.LockExposures(ctx, b.tx, ledger.SortExposures(keys))
-	if err != nil {
-		return err
-	}
 	slices.Sort(ids)
-	remittances, err := store.LockRemittances(ctx, b.tx, slices.Compact(ids))
+	remotes, err := store.LockRemotes(ctx, b.tx, ledger.SortExposures(keys), slices.Compact(ids))
 	if err != nil {
 		return err
 	}
-	b.book.WithPeers(remittances, exposures)
-	b.book.Stand(standing.Epoch, standing.Reconciled)
+	b.logged = remotes.Logged
+	b.book.WithPeers(remotes.Remittances, remotes.Exposures)
+	b.book.Stand(remotes.Standing.Epoch, remotes.Standing.Reconciled)
 	return nil
 }
 
@@ -85,11 +78,13 @@ func writeRemotes(b *batch) (raceable bool) {
 	store.UpdateRemittances(b.tx, decided)
 	store.NoteCredits(b.tx, noted)
 	store.UpdateExposures(b.tx, b.book.ChangedExposures())
-	if len(b.book.Finished) > 0 {
-		var ids []string
-		for _, id := range b.book.Finished {
+	var ids []string
+	for _, id := range b.book.Finished {
+		if b.logged[id] { // most end before somebody has to look after them
 			ids = append(ids, string(id))
 		}
+	}
+	if len(ids) > 0 {
 		send(b, saga.Finish(ids...))
 	}
 	return len(made) > 0

@@ -101,8 +101,10 @@ func TestASagaIsNotLoggedBehindTheBackOfItsEnd(t *testing.T) {
 	tx, err := s.Begin(ctx)
 	must(t, err)
 	defer tx.Rollback()
-	_, err = store.LockRemittances(ctx, tx, []ledger.TransferID{r.ID})
-	must(t, err)
+	remotes, err := store.LockRemotes(ctx, tx, nil, []ledger.TransferID{r.ID})
+	if err != nil || remotes.Logged[r.ID] || len(remotes.Remittances) != 1 {
+		t.Fatalf("locked %+v, %v", remotes, err)
+	}
 	if n, err := s.LogDueSagas(ctx, 10); err != nil || n != 0 {
 		t.Fatalf("%d sagas were logged whose remittance is in hand, %v", n, err)
 	}
@@ -120,7 +122,13 @@ func TestASagaIsNotLoggedBehindTheBackOfItsEnd(t *testing.T) {
 	if err != nil || logged != 1 {
 		t.Fatalf("%d, %v", logged, err)
 	}
-	write(t, s, func(tx *store.Tx) { end(tx, second) })
+	write(t, s, func(tx *store.Tx) {
+		remotes, err := store.LockRemotes(ctx, tx, nil, []ledger.TransferID{second.ID})
+		if err != nil || !remotes.Logged[second.ID] {
+			t.Errorf("locked %+v, %v", remotes, err)
+		}
+		end(tx, second)
+	})
 	if got := sagasOf(t, s); got != "" {
 		t.Errorf("after the end there is %s", got)
 	}

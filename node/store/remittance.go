@@ -21,37 +21,59 @@ const movedColumns = `t.id, t.kind, t.state, t.from_number, t.to_number, t.payer
 
 const remittanceFrom = ` FROM remittances r FORCE INDEX (PRIMARY) LEFT JOIN transfers t FORCE INDEX (PRIMARY) ON t.id = r.id AND t.payer_system = r.payer_system`
 
-// LockRemittances locks the rows of ids, which must be sorted, and those of the transfers that they move. Ids without a
-// row are left out: to insert one of them waits for whoever inserts the same, and RowRaced tells that it was second.
-func LockRemittances(ctx context.Context, tx *Tx, ids []ledger.TransferID) (found []ledger.Remittance, err error) {
+// Remotes are the rows that steps between systems need beside accounts.
+type Remotes struct {
+	Standing    Standing
+	Exposures   []ledger.Exposure
+	Remittances []ledger.Remittance
+	Logged      map[ledger.TransferID]bool // remittances whose saga may have a row in the log
+}
+
+// LockRemotes locks exposures by their keys and then remittances by their ids, with the transfers that they move; both must be
+// sorted, and exposures were made before. Remittances without a row are left out: to insert one of them waits for whoever
+// inserts the same, and RowRaced tells that it was second.
+func LockRemotes(ctx context.Context, tx *Tx, keys []ledger.ExposureKey, ids []ledger.TransferID) (r Remotes, err error) {
+	r.Logged = map[ledger.TransferID]bool{}
+	askStanding(tx, &r.Standing)
+	askExposures(tx, keys, &r.Exposures)
+	askRemittances(tx, ids, &r)
+	if err := tx.Answers(ctx); err != nil {
+		return r, fmt.Errorf("lock exposures and remittances: %w", err)
+	}
+	return r, nil
+}
+
+func askRemittances(tx *Tx, ids []ledger.TransferID, r *Remotes) {
 	if len(ids) == 0 {
-		return nil, nil
+		return
 	}
-	scan := func(rows *sql.Rows) error {
-		remittance, err := scanRemittance(rows)
-		found = append(found, remittance)
+	tx.ask(`SELECT `+remittanceColumns+`, `+movedColumns+`, r.look_at IS NULL`+remittanceFrom+
+		` WHERE r.id IN (`+marks(len(ids))+`) ORDER BY r.id FOR UPDATE`, func(rows *sql.Rows) error {
+		var logged bool
+		remittance, err := scanRemittanceAnd(rows, &logged)
+		r.Remittances = append(r.Remittances, remittance)
+		r.Logged[remittance.ID] = logged
 		return err
-	}
-	query := `SELECT ` + remittanceColumns + `, ` + movedColumns + remittanceFrom +
-		` WHERE r.id IN (` + marks(len(ids)) + `) ORDER BY r.id FOR UPDATE`
-	if err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {
-		return nil, fmt.Errorf("lock remittances: %w", err)
-	}
-	return found, nil
+	}, anys(ids)...)
 }
 
 // RowRaced tells whether another transaction inserted a row first that was not there when it was looked for: the batch is
 // run again and finds it.
 func RowRaced(err error) bool { return is(err, errorDuplicate) }
 
-func scanRemittance(rows *sql.Rows) (ledger.Remittance, error) {
+func scanRemittance(rows *sql.Rows) (ledger.Remittance, error) { return scanRemittanceAnd(rows) }
+
+// scanRemittanceAnd scans the columns of a remittance and its transfer, and those that follow.
+func scanRemittanceAnd(rows *sql.Rows, more ...any) (ledger.Remittance, error) {
 	var r ledger.Remittance
 	var finished, credited, movedAt, movedEnd sql.NullTime
 	var id, kind, state, from, to, currency, description, reference sql.NullString
 	var payer, payee, amount sql.NullInt64
-	err := rows.Scan(&r.ID, &r.Payer, &r.Payee, &r.State, &r.PayerEpoch, &r.PayeeEpoch, &r.ExpiresAt, &r.Failure, &r.Language,
+	err := rows.Scan(append([]any{
+		&r.ID, &r.Payer, &r.Payee, &r.State, &r.PayerEpoch, &r.PayeeEpoch, &r.ExpiresAt, &r.Failure, &r.Language,
 		&r.RequestID, &r.CreatedAt, &finished, &credited, &r.Statement,
-		&id, &kind, &state, &from, &to, &payer, &payee, &amount, &currency, &description, &reference, &movedAt, &movedEnd)
+		&id, &kind, &state, &from, &to, &payer, &payee, &amount, &currency, &description, &reference, &movedAt, &movedEnd,
+	}, more...)...)
 	r.FinishedAt, r.CreditedAt = finished.Time, credited.Time
 	if id.Valid {
 		r.Transfer = &ledger.Transfer{
@@ -240,27 +262,21 @@ func ending(at time.Time) sql.NullTime { return sql.NullTime{Time: at, Valid: !a
 // party is an account that a transfer has or, while it is pending between two systems, has not yet.
 func party(id ledger.AccountID) sql.NullInt64 { return sql.NullInt64{Int64: int64(id), Valid: id != 0} }
 
-// LockExposures locks the exposures of keys, which must be sorted. They were made before.
-func LockExposures(ctx context.Context, tx *Tx, keys []ledger.ExposureKey) (found []ledger.Exposure, err error) {
+func askExposures(tx *Tx, keys []ledger.ExposureKey, found *[]ledger.Exposure) {
 	if len(keys) == 0 {
-		return nil, nil
+		return
 	}
 	var peers []string
 	for _, key := range keys {
 		peers = append(peers, key.Peer)
 	}
 	peers = slices.Compact(peers)
-	scan := func(rows *sql.Rows) error {
+	tx.ask(`SELECT `+exposureColumns+` FROM exposures FORCE INDEX (PRIMARY) WHERE peer IN (`+marks(len(peers))+
+		`) ORDER BY peer, currency FOR UPDATE`, func(rows *sql.Rows) error {
 		exposure, err := scanExposure(rows)
-		found = append(found, exposure)
+		*found = append(*found, exposure)
 		return err
-	}
-	query := `SELECT ` + exposureColumns + ` FROM exposures FORCE INDEX (PRIMARY) WHERE peer IN (` + marks(len(peers)) +
-		`) ORDER BY peer, currency FOR UPDATE`
-	if err := tx.Query(ctx, scan, query, anys(peers)...); err != nil {
-		return nil, fmt.Errorf("lock exposures: %w", err)
-	}
-	return found, nil
+	}, anys(peers)...)
 }
 
 const exposureColumns = `peer, currency, epoch, cap, reserved, credited, posted, settled`
