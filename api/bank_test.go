@@ -246,7 +246,10 @@ func (b *bank) Transfer(_ context.Context, id ledger.TransferID) (ledger.Transfe
 	return ledger.Transfer{}, store.ErrMiss
 }
 
-func (b *bank) Transfers(_ context.Context, filter store.TransferFilter) ([]ledger.Transfer, error) {
+func (b *bank) Transfers(_ context.Context, filter store.TransferFilter) (store.TransferPage, error) {
+	if filter.After != "" && len(filter.After) != 36 {
+		return store.TransferPage{}, store.ErrPosition
+	}
 	mine := func(id ledger.AccountID) bool {
 		if filter.Account != 0 {
 			return id == filter.Account
@@ -261,13 +264,16 @@ func (b *bank) Transfers(_ context.Context, filter store.TransferFilter) ([]ledg
 		}
 	}
 	for _, t := range all {
-		if (mine(t.PayerID) || mine(t.PayeeID)) && (filter.Before == "" || t.ID < filter.Before) &&
+		if (mine(t.PayerID) || mine(t.PayeeID)) && (filter.After == "" || string(t.ID) < filter.After) &&
 			(filter.Reference == "" || filter.Reference == t.Reference) && (filter.Kind == "" || filter.Kind == t.Kind) {
 			found = append(found, t)
 		}
 	}
 	slices.SortFunc(found, func(x, y ledger.Transfer) int { return strings.Compare(string(y.ID), string(x.ID)) })
-	return found[:min(len(found), filter.Limit)], nil
+	if len(found) <= filter.Limit {
+		return store.TransferPage{Transfers: found}, nil
+	}
+	return store.TransferPage{Transfers: found[:filter.Limit], Next: string(found[filter.Limit-1].ID)}, nil
 }
 
 func (b *bank) Hold(_ context.Context, id ledger.HoldID) (ledger.Hold, error) {

@@ -12,7 +12,7 @@ import (
 const (
 	pageDefault    = 50
 	pageMax        = 200
-	cursorBytesMax = 400
+	cursorBytesMax = 2000 // of a list that is merged from many accounts
 )
 
 // cursor says where the next page of a list begins. It is opaque to clients: base64url of "1", the list and the last
@@ -98,6 +98,14 @@ func cut[T any](p page, items []T, position func(T) string) ([]T, *string) {
 		return items, nil
 	}
 	items = items[:p.limit]
-	next := cursor{list: p.list, position: position(items[p.limit-1])}.String()
-	return items, &next
+	return items, p.next(position(items[p.limit-1]))
+}
+
+// next is the cursor of the page that begins behind the position; nil behind the last one.
+func (p page) next(position string) *string {
+	if position == "" {
+		return nil
+	}
+	text := cursor{list: p.list, position: position}.String()
+	return &text
 }

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"mime"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -23,20 +23,24 @@ const (
 
 // decode reads the body as the JSON object that T is: nothing unknown, nothing twice, nothing after it, no null.
 func decode[T any](x *exchange) (T, error) {
-	var into T
-	body := x.body().bytes
 	if err := x.acceptMedia("application/json"); err != nil {
-		return into, err
+		var none T
+		return none, err
 	}
-	if err := checkJSON(body); err != nil {
-		return into, err
+	return decodeJSON[T](x.body().bytes)
+}
+
+func decodeJSON[T any](body []byte) (T, error) {
+	var into T
+	if !utf8.Valid(body) {
+		return into, ledger.Refuse(ledger.InvalidRequest, "the body is not UTF-8")
 	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&into); err != nil {
 		return into, misfit(err)
 	}
-	return into, nil
+	return into, checkJSON(body, int(decoder.InputOffset()))
 }
 
 // decodeOptional is decode for a request that needs no body: none is an empty object.
@@ -61,78 +65,112 @@ func (x *exchange) acceptMedia(want string) error {
 	return nil
 }
 
-// checkJSON refuses what encoding/json would let pass: a name twice (the last one would win), names in other letters
-// (it folds case; all of ours are small), null (it would mean "absent"), text after the object, broken UTF-8.
-func checkJSON(body []byte) error {
-	if !utf8.Valid(body) {
-		return ledger.Refuse(ledger.InvalidRequest, "the body is not UTF-8")
-	}
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	decoder.UseNumber()
-	token, err := decoder.Token()
-	if err != nil {
-		return misfit(err)
-	}
-	if token != json.Delim('{') {
+// checkJSON refuses what encoding/json lets pass: a name twice (the last one would win), names in other letters (it folds
+// case; all of ours are small), null (it would mean "absent"), text after the object. It looks at a body that was decoded,
+// so that the JSON up to end is well formed and every name in it is one of ours, but for its letters.
+func checkJSON(body []byte, end int) error {
+	scan := scanner{rest: body[:end]}
+	switch {
+	case len(bytes.Trim(body[end:], jsonBlanks)) > 0:
+		return ledger.Refuse(ledger.InvalidRequest, "there is something after the JSON object")
+	case scan.next() != '{':
 		return ledger.Refuse(ledger.InvalidRequest, "the body must be a JSON object")
 	}
-	if err := checkObject(decoder, depthMax); err != nil {
-		return err
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return ledger.Refuse(ledger.InvalidRequest, "there is something after the JSON object")
-	}
-	return nil
+	return scan.object(depthMax)
 }
 
-func checkObject(decoder *json.Decoder, depth int) error {
-	seen := map[string]bool{}
-	for decoder.More() {
-		token, err := decoder.Token()
-		if err != nil {
-			return misfit(err)
+const jsonBlanks = " \t\r\n"
+
+// scanner walks well-formed JSON from token to token, without making anything of it.
+type scanner struct{ rest []byte }
+
+// next is the first byte of the next token, of which nothing is taken.
+func (s *scanner) next() byte {
+	s.rest = bytes.TrimLeft(s.rest, jsonBlanks)
+	return s.rest[0]
+}
+
+// take takes one byte.
+func (s *scanner) take() { s.rest = s.rest[1:] }
+
+// text takes a string and is what it says.
+func (s *scanner) text() []byte {
+	for i := 1; ; i++ {
+		switch s.rest[i] {
+		case '\\':
+			i++
+		case '"':
+			quoted := s.rest[:i+1]
+			s.rest = s.rest[i+1:]
+			return unquoted(quoted)
 		}
-		name, _ := token.(string)
-		if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") != "" {
+	}
+}
+
+// unquoted is the text of a JSON string, of which few have anything but themselves between their quotes.
+func unquoted(quoted []byte) []byte {
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return quoted[1 : len(quoted)-1]
+	}
+	var text string
+	_ = json.Unmarshal(quoted, &text) // it was decoded before
+	return []byte(text)
+}
+
+func (s *scanner) object(depth int) error {
+	var known [8][]byte
+	seen := known[:0]
+	for s.take(); s.next() != '}'; {
+		if s.next() == ',' {
+			s.take()
+			s.next()
+		}
+		name := s.text()
+		switch {
+		case len(bytes.Trim(name, "abcdefghijklmnopqrstuvwxyz_")) > 0:
 			return ledger.Refuse(ledger.InvalidRequest, "there is no field of this name; the names are in small letters")
-		}
-		if seen[name] {
+		case slices.ContainsFunc(seen, func(other []byte) bool { return bytes.Equal(other, name) }):
 			return ledger.Refuse(ledger.InvalidRequest, "the field %s is there twice", name)
 		}
-		seen[name] = true
-		if err := checkValue(decoder, name, depth); err != nil {
+		seen = append(seen, name)
+		s.next()
+		s.take() // the colon
+		if err := s.value(name, depth); err != nil {
 			return err
 		}
 	}
-	return closeJSON(decoder)
+	s.take()
+	return nil
 }
 
-func checkValue(decoder *json.Decoder, name string, depth int) error {
-	token, err := decoder.Token()
-	switch {
-	case err != nil:
-		return misfit(err)
-	case token == nil:
-		return ledger.Refuse(ledger.InvalidRequest, "the field %s is null; leave it out instead", name)
+func (s *scanner) value(name []byte, depth int) error {
+	switch first := s.next(); {
 	case depth == 0:
 		return ledger.Refuse(ledger.InvalidRequest, "the body is nested too deeply")
-	case token == json.Delim('{'):
-		return checkObject(decoder, depth-1)
-	case token == json.Delim('['):
-		for decoder.More() {
-			if err := checkValue(decoder, name, depth-1); err != nil {
-				return err
-			}
-		}
-		return closeJSON(decoder)
+	case first == 'n':
+		return ledger.Refuse(ledger.InvalidRequest, "the field %s is null; leave it out instead", name)
+	case first == '{':
+		return s.object(depth - 1)
+	case first == '[':
+		return s.array(name, depth-1)
+	case first == '"':
+		s.text()
+	default: // a number or a truth value
+		s.rest = s.rest[max(0, bytes.IndexAny(s.rest, jsonBlanks+",]}")):]
 	}
 	return nil
 }
 
-func closeJSON(decoder *json.Decoder) error {
-	if _, err := decoder.Token(); err != nil {
-		return misfit(err)
+func (s *scanner) array(name []byte, depth int) error {
+	for s.take(); s.next() != ']'; {
+		if s.next() == ',' {
+			s.take()
+		}
+		if err := s.value(name, depth); err != nil {
+			return err
+		}
 	}
+	s.take()
 	return nil
 }
 
@@ -150,6 +188,9 @@ func misfit(err error) error {
 
 func mistyped(err *json.UnmarshalTypeError) error {
 	field := err.Field[strings.LastIndexByte(err.Field, '.')+1:]
+	if field == "" {
+		return ledger.Refuse(ledger.InvalidRequest, "the body must be a JSON object")
+	}
 	if field == "amount" || field == "overdraft_limit" {
 		return ledger.Refuse(ledger.InvalidAmount, "%s is a JSON string such as \"1500\" or \"12.34\", not a JSON %s", field, err.Value)
 	}

@@ -80,3 +80,19 @@ const (
 	RefusalPause    = refusalPause
 	RendererVersion = rendererVersion
 )
+
+// TestBody is a body of every form that ours have.
+type TestBody struct {
+	From   string     `json:"from"`
+	To     string     `json:"to"`
+	Amount string     `json:"amount"`
+	Count  float64    `json:"count"`
+	Deep   bool       `json:"deep"`
+	Items  []TestBody `json:"items"`
+}
+
+// DecodeBody decodes a body as TestBody.
+func DecodeBody(body []byte) error {
+	_, err := decodeJSON[TestBody](body)
+	return err
+}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"lockstep/cluster/events"
@@ -111,13 +113,21 @@ func parkedOf(message saga.ParkedMessage) letterBody {
 		ID: message.ID, Source: fromOutbox, Peer: message.Destination, Types: []string{}, TransferIDs: []string{}, Reason: message.Reason,
 		Attempts: message.Attempts, At: stamp(message.ParkedAt),
 	}
-	var list []struct {
-		Type string
-		ID   string
-	}
-	if json.Unmarshal(message.Events, &list) == nil { // what the system's own listeners are told has another form
-		for _, event := range list {
+	var decisions []struct{ Type, ID string }
+	var own map[string][]string // what the system's own listeners are told, ids by event
+	switch {
+	case json.Unmarshal(message.Events, &decisions) == nil:
+		for _, event := range decisions {
 			body.Types, body.TransferIDs = append(body.Types, event.Type), append(body.TransferIDs, event.ID)
+		}
+	case json.Unmarshal(message.Events, &own) == nil:
+		for _, name := range slices.Sorted(maps.Keys(own)) {
+			for _, id := range own[name] {
+				body.Types = append(body.Types, name)
+				if strings.HasPrefix(name, "transfer.") {
+					body.TransferIDs = append(body.TransferIDs, id)
+				}
+			}
 		}
 	}
 	return body

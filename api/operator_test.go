@@ -217,11 +217,24 @@ func TestDeadLettersAreReplayedWhereTheyLie(t *testing.T) {
 		Message:  saga.Message{ID: uuid.NewString(), Destination: "beta", Events: []byte(`[{"Type":"transfer.aborted","ID":"t1"}]`)},
 		Attempts: 50, Reason: "no broker", ParkedAt: p.bank.now(),
 	}
-	p.letters.list, p.parked.list = []events.DeadLetter{{ID: "a1"}}, []saga.ParkedMessage{message}
+	own := saga.ParkedMessage{Message: saga.Message{
+		ID: uuid.NewString(), Destination: "events", Events: []byte(`{"hold.voided":["h1"],"transfer.posted":["t2","t3"]}`),
+	}}
+	unreadable := saga.ParkedMessage{Message: saga.Message{ID: uuid.NewString(), Destination: "beta", Events: []byte("{")}}
+	p.letters.list, p.parked.list = []events.DeadLetter{{ID: "a1"}}, []saga.ParkedMessage{message, own, unreadable}
 	list := p.get(t, "operator", "/v1/admin/dead-letters").expect(t, 200, "")
 	if list.field("dead_letters", "1", "source") != "outbox" || list.field("dead_letters", "1", "transfer_ids", "0") != "t1" || list.field("broker") != "up" {
 		t.Errorf("got %v", list)
 	}
+	for path, want := range map[string]string{
+		"1/reason": "no broker", "1/attempts": "50", "2/peer": "events", "2/types/0": "hold.voided", "2/types/2": "transfer.posted",
+		"2/transfer_ids/1": "t3", "2/transfer_ids/2": "", "3/source": "outbox", "3/types/0": "", "3/transfer_ids/0": "",
+	} {
+		if got := list.field(append([]string{"dead_letters"}, strings.Split(path, "/")...)...); got != want {
+			t.Errorf("%s is %q, want %q", path, got, want)
+		}
+	}
+	p.parked.list = p.parked.list[:1]
 	replay := func(id, key string) answer {
 		return p.do(t, "POST", "/v1/admin/dead-letters/"+id+"/replay", "", as("operator", key)...)
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -213,37 +214,35 @@ func (x *exchange) getTransfers() error {
 	if err != nil {
 		return err
 	}
-	if asked.position != "" && !canonicalID(asked.position) {
-		return badCursor()
-	}
 	filter := store.TransferFilter{
 		Reference: filters.reference, State: filters.state, Kind: filters.kind, CreatedFrom: filters.from, CreatedTo: filters.to,
-		Before: ledger.TransferID(asked.position), Limit: asked.limit + 1, Account: filters.account.Serial(),
+		After: asked.position, Limit: asked.limit, Account: filters.account.Serial(),
 	}
 	if !x.principal.Operator() {
 		filter.Owner = x.principal.Owner
 	}
-	var transfers []ledger.Transfer
+	var found store.TransferPage
 	var remitted map[ledger.TransferID]ledger.Remittance
 	err = x.read(noAccount(filters.account), func(ctx context.Context, q Queries) error {
 		if filters.account != "" {
 			if _, err := x.visibleAccount(ctx, q, filters.account); err != nil {
 				return err
 			}
-			filter.Owner = "" // the account is the caller's: that is narrower
 		}
-		if transfers, err = q.Transfers(ctx, filter); err != nil {
+		if found, err = q.Transfers(ctx, filter); err != nil {
 			return err
 		}
-		remitted, err = remittancesOf(ctx, q, transfers...)
+		remitted, err = remittancesOf(ctx, q, found.Transfers...)
 		return err
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrPosition):
+		return badCursor()
+	case err != nil:
 		return err
 	}
-	transfers, next := cut(asked, transfers, func(t ledger.Transfer) string { return string(t.ID) })
-	body := transfersBody{Transfers: make([]transferBody, 0, len(transfers)), NextCursor: next}
-	for _, transfer := range transfers {
+	body := transfersBody{Transfers: make([]transferBody, 0, len(found.Transfers)), NextCursor: asked.next(found.Next)}
+	for _, transfer := range found.Transfers {
 		body.Transfers = append(body.Transfers, transferIn(transfer, remitted))
 	}
 	return x.answer(200, body)

@@ -88,7 +88,7 @@ type Queries interface {
 	Entries(ctx context.Context, filter store.EntryFilter) ([]store.EntryRow, error)
 	Transfer(ctx context.Context, id ledger.TransferID) (ledger.Transfer, error)
 	Remittances(ctx context.Context, ids []ledger.TransferID) (map[ledger.TransferID]ledger.Remittance, error)
-	Transfers(ctx context.Context, filter store.TransferFilter) ([]ledger.Transfer, error)
+	Transfers(ctx context.Context, filter store.TransferFilter) (store.TransferPage, error)
 	Hold(ctx context.Context, id ledger.HoldID) (ledger.Hold, error)
 	TrialBalance(ctx context.Context) ([]store.CurrencyBalance, error)
 	Nodes(ctx context.Context) ([]store.NodeRow, error)

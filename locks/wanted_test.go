@@ -49,15 +49,15 @@ func TestANameIsKeptForAMomentOnly(t *testing.T) {
 	servers := startRedis(t, 3)
 	holder, wanting := open(t, config(servers)), open(t, config(servers))
 	set := acquire(t, holder, "hot")
+	began := time.Now() // before it is wanted: how slow the machine is must not shorten the moment
 	release(t, acquire(t, wanting, "hot"))
 	release(t, set)
-	began := time.Now()
 	eventually(t, "the name is free again", func() bool {
 		again := acquire(t, holder, "hot")
 		release(t, again)
 		return again.Grant("hot") == locks.Held
 	})
-	if waited := time.Since(began); waited < 20*time.Millisecond {
+	if waited := time.Since(began); waited < 45*time.Millisecond {
 		t.Errorf("the name was kept for %v only", waited)
 	}
 }

@@ -31,9 +31,15 @@ type ListSagasCommand struct {
 	Limit int    `help:"How many at most." default:"50"`
 }
 
+// Help is shown by --help.
+func (c *ListSagasCommand) Help() string {
+	return `Among what is parked are the messages (tell) that this system could not publish. Statements of peers that could not be applied
+lie at the broker: GET /v1/admin/dead-letters lists both.`
+}
+
 // Run prints the sagas, those that wait the longest first.
 func (c *ListSagasCommand) Run(ctx context.Context, out io.Writer) error {
-	return withSagas(ctx, c.Config, func(log transferSagas, _ *store.Store) error {
+	return withSagas(ctx, c.Config, func(log transferSagas, db *store.Store) error {
 		list, err := log.List(ctx, saga.Filter(c.State), c.Limit)
 		if err != nil {
 			return err
@@ -41,8 +47,25 @@ func (c *ListSagasCommand) Run(ctx context.Context, out io.Writer) error {
 		for _, s := range list {
 			fmt.Fprintf(out, "%s  %-6s %-8s attempt %-3d age %-10s %s\n", s.ID, s.Kind, s.State, s.Attempt, s.Age.Round(time.Second), s.Reason)
 		}
-		return nil
+		if c.State != string(saga.ListParked) {
+			return nil
+		}
+		return listUnpublished(ctx, out, db, c.Limit)
 	})
+}
+
+// listUnpublished prints what this system has to tell and could not publish.
+func listUnpublished(ctx context.Context, out io.Writer, db *store.Store, limit int) error {
+	outbox := saga.Outbox{Database: sagaDatabase{db}}
+	parked, err := outbox.Parked(ctx, limit)
+	if err != nil {
+		return err
+	}
+	for _, m := range parked {
+		age := time.Since(m.CreatedAt).Round(time.Second)
+		fmt.Fprintf(out, "%s  %-6s %-8s attempt %-3d age %-10s to %s: %s\n", m.ID, "tell", saga.StateParked, m.Attempts, age, m.Destination, m.Reason)
+	}
+	return nil
 }
 
 // ShowSagaCommand is `lockstep sagas show`.
@@ -106,16 +129,21 @@ func describeRemittance(out io.Writer, r ledger.Remittance) {
 // RetrySagaCommand is `lockstep sagas retry`.
 type RetrySagaCommand struct {
 	ConfigFlags
-	ID string `arg:"" help:"Its id."`
+	ID string `arg:"" help:"Its id, or that of a message which could not be published."`
 }
 
-// Run makes the saga due; a running node takes it within a second.
+// Run makes it due; a running node takes it within a second.
 func (c *RetrySagaCommand) Run(ctx context.Context, out io.Writer) error {
-	return withSagas(ctx, c.Config, func(log transferSagas, _ *store.Store) error {
-		if err := log.Resume(ctx, c.ID); err != nil {
+	return withSagas(ctx, c.Config, func(log transferSagas, db *store.Store) error {
+		err := log.Resume(ctx, c.ID)
+		if errors.Is(err, saga.ErrNotFound) {
+			outbox := saga.Outbox{Database: sagaDatabase{db}}
+			err = outbox.Replay(ctx, c.ID)
+		}
+		if err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(out, "%s is due; a running node goes on with it\n", c.ID)
+		_, err = fmt.Fprintf(out, "%s is due; a running node goes on with it\n", c.ID)
 		return err
 	})
 }

@@ -55,6 +55,21 @@ func TestSagasAreSteeredWithoutANode(t *testing.T) {
 	if got := list("pending"); !strings.Contains(got, parked) {
 		t.Errorf("pending are\n%s", got)
 	}
+	told := announceParked(t, db)
+	if got := list("pending"); strings.Contains(got, told) {
+		t.Errorf("pending are\n%s", got)
+	}
+	for _, part := range []string{told, "attempt 25", "to beta: the broker refuses it"} {
+		if got := list("parked"); !strings.Contains(got, part) {
+			t.Errorf("a message that could not be published is listed without %q:\n%s", part, got)
+		}
+	}
+	if err := (&node.RetrySagaCommand{ConfigFlags: flags, ID: told}).Run(t.Context(), &out); err != nil {
+		t.Fatal(err)
+	}
+	if got := list("parked"); got != "" {
+		t.Errorf("after all was retried parked are\n%s", got)
+	}
 	for _, run := range []func() error{
 		func() error { return (&node.ShowSagaCommand{ConfigFlags: flags, ID: "none"}).Run(t.Context(), &out) },
 		func() error { return (&node.RetrySagaCommand{ConfigFlags: flags, ID: "none"}).Run(t.Context(), &out) },
@@ -95,6 +110,27 @@ func begin(t *testing.T, db *store.Store, waiting, parked string) {
 	if _, err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// announceParked writes a message that could not be published.
+func announceParked(t *testing.T, db *store.Store) (id string) {
+	t.Helper()
+	id = "019a8c1e-6f0a-7c6e-8a33-0f5b1f0c9d30"
+	tx, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if err := saga.Announce(saga.Message{ID: id, Destination: "beta", Events: []byte(`[]`)}).Exec(t.Context(), tx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `UPDATE saga_outbox SET attempt = 25, parked_at = UTC_TIMESTAMP(6), reason = 'the broker refuses it' WHERE id = ?`, id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return id
 }
 
 // An abort is asked for at a running node, as the operator, and its refusal is told.

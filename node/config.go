@@ -56,11 +56,12 @@ type MySQL struct {
 // NATS names the broker that carries events between systems. Without an address a system publishes nothing, and its
 // transfers to others end by inquiries alone.
 type NATS struct {
-	URL        string `koanf:"url"` // nats://host:port, several separated by commas
-	User       string `koanf:"user"`
-	Password   string `koanf:"password"`
-	Replicas   int    `koanf:"replicas"`    // of each stream: 1, or 3 with three brokers
-	MaxDeliver int    `koanf:"max_deliver"` // deliveries of a message before an operator has to look at it; 0 is the bus's own
+	URL        string        `koanf:"url"` // nats://host:port, several separated by commas
+	User       string        `koanf:"user"`
+	Password   string        `koanf:"password"`
+	Replicas   int           `koanf:"replicas"`    // of each stream: 1, or 3 with three brokers
+	MaxDeliver int           `koanf:"max_deliver"` // deliveries of a message, or failed publications, before an operator has to look at it; 0 is the bus's own
+	BackoffMax time.Duration `koanf:"backoff_max"` // the longest pause before what could not be published is tried again
 }
 
 // Peers bounds transfers to and from other systems.
@@ -77,13 +78,16 @@ func Default() Config {
 	return Config{
 		Listen: "127.0.0.1:8081", AdminListen: "127.0.0.1:9081", Locks: "on", EarlyRelease: "on", Reads: "replica", LogLevel: "info",
 		Currencies: []string{"KRW", "USD", "EUR", "JPY", "KWD"}, Drain: 2 * time.Second,
-		Retention: store.DefaultRetention().Keep, NATS: NATS{Replicas: 1},
+		Retention: store.DefaultRetention().Keep, NATS: NATS{Replicas: 1, BackoffMax: 5 * time.Minute},
 		Peers:       Peers{ExpiresIn: 15 * time.Second, LookAfter: 5 * time.Second, AskAfter: 20 * time.Second, StuckAfter: 5 * time.Minute},
 		RequestsMax: api.RequestsMaxDefault,
 	}
 }
 
-const secretCharsMin = 32
+const (
+	secretCharsMin = 32
+	backoffMin     = time.Second // the first pause
+)
 
 // Validate refuses a configuration that a node could not run with; every message names the key.
 func (c Config) Validate() error {
@@ -116,6 +120,12 @@ func (c Config) Validate() error {
 func (c Config) validateParts() error {
 	if err := c.remit().Validate(); err != nil {
 		return fmt.Errorf("peers: %w", err)
+	}
+	if pause := c.NATS.BackoffMax; pause < backoffMin || pause > time.Hour {
+		return fmt.Errorf("nats.backoff_max: between %v and 1h", backoffMin)
+	}
+	if c.NATS.MaxDeliver < 0 {
+		return errors.New("nats.max_deliver: at least 1, or 0 for the default")
 	}
 	if err := c.retention().Validate(); err != nil {
 		return fmt.Errorf("retention: %w", err)

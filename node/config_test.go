@@ -86,6 +86,8 @@ func TestUnsoundConfigurationsAreRefusedByName(t *testing.T) {
 		"drain":         sound + "drain: 2h\n",
 		"retention":     sound + "retention: 23h\n",
 		"requests":      sound + "requests_max: 0\n",
+		"backoff_max":   sound + "nats: {backoff_max: 10ms}\n",
+		"max_deliver":   sound + "nats: {max_deliver: -1}\n",
 	} {
 		_, err := node.Load(write(t, "node.yaml", text), nil)
 		if err == nil || !strings.Contains(err.Error(), key) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 	"time"
 
@@ -180,7 +179,8 @@ func (n *Node) openBus(ctx context.Context) error {
 	if n.config.NATS.URL == "" {
 		return nil
 	}
-	bus, err := events.Open(ctx, n.busConfig())
+	config := n.busConfig()
+	bus, err := events.Open(ctx, config)
 	if err != nil {
 		return err
 	}
@@ -188,9 +188,9 @@ func (n *Node) openBus(ctx context.Context) error {
 	n.onClose(func(context.Context) error { bus.Close(); return nil })
 	carrier := remit.NewCarrier(n.desk, bus)
 	n.outbox = saga.DefaultOutbox(sagaDatabase{n.store}, carrier)
-	n.outbox.Logger, n.outbox.Workers, n.outbox.AttemptsMax = n.log, outboxWorkers, math.MaxInt32 // a broker may be away for days
-	n.outbox.Backoff.Max = max(n.config.Peers.LookAfter, n.outbox.Backoff.Min)
-	n.outbox.Fault = n.carrierFault
+	n.outbox.Logger, n.outbox.Workers, n.outbox.Fault = n.log, outboxWorkers, n.carrierFault
+	n.outbox.Ready, n.outbox.AttemptsMax = bus.Connected, config.MaxDeliver // a broker may be away for days, and that is no attempt
+	n.outbox.Backoff = saga.Backoff{Min: backoffMin, Max: n.config.NATS.BackoffMax, Jitter: publishJitter}
 	if err := n.outbox.Open(ctx); err != nil {
 		return err
 	}
@@ -204,6 +204,7 @@ func (n *Node) openBus(ctx context.Context) error {
 const (
 	outboxWorkers   = 256
 	consumeParallel = 8
+	publishJitter   = 0.2                    // so that the attempts of a message take about as long as its deliveries would
 	announcedMax    = 4096                   // messages that wait to be published at once; the sweeper takes the rest
 	peersPause      = 20 * time.Millisecond  // what several batches decide travels together, for no client waits for it
 	ownEventsPause  = 250 * time.Millisecond // own listeners are told together, for nobody's money waits for them

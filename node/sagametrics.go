@@ -15,7 +15,8 @@ var (
 	sagasParked   = prometheus.NewDesc("lockstep_sagas_parked", "Those that wait for an operator.", nil, nil)
 	sagasRetries  = prometheus.NewDesc("lockstep_sagas_retries", "Failed attempts of those that have not ended.", nil, nil)
 	outboxWaiting = prometheus.NewDesc("lockstep_outbox_waiting", "Messages that were not published yet.", nil, nil)
-	outboxLag     = prometheus.NewDesc("lockstep_outbox_lag_seconds", "Age of the oldest of them.", nil, nil)
+	outboxLag     = prometheus.NewDesc("lockstep_outbox_lag_seconds", "Age of the oldest of these.", nil, nil)
+	outboxRetried = prometheus.NewDesc("lockstep_outbox_retried", "Of these, those that failed at least once while the broker was there.", nil, nil)
 	outboxParked  = prometheus.NewDesc("lockstep_outbox_parked", "Messages that could not be published and wait for an operator.", nil, nil)
 	natsConnected = prometheus.NewDesc("lockstep_nats_connected", "1 while a broker answers.", nil, nil)
 	natsLetters   = prometheus.NewDesc("lockstep_nats_dead_letters", "Statements of peers that wait for an operator.", nil, nil)
@@ -27,7 +28,7 @@ type sagaMetrics struct{ node *Node }
 // Describe implements prometheus.Collector.
 func (sagaMetrics) Describe(to chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		sagasInFlight, sagasOldest, sagasStuck, sagasParked, sagasRetries, outboxWaiting, outboxLag, outboxParked, natsConnected, natsLetters,
+		sagasInFlight, sagasOldest, sagasStuck, sagasParked, sagasRetries, outboxWaiting, outboxLag, outboxRetried, outboxParked, natsConnected, natsLetters,
 	} {
 		to <- desc
 	}
@@ -55,6 +56,7 @@ func (m sagaMetrics) Collect(to chan<- prometheus.Metric) {
 	if stats, err := m.node.outbox.Stats(ctx); err == nil {
 		gauge(outboxWaiting, float64(stats.Waiting))
 		gauge(outboxLag, stats.Oldest.Seconds())
+		gauge(outboxRetried, float64(stats.Retried))
 		gauge(outboxParked, float64(stats.Parked))
 	}
 	connected := 0.0

@@ -57,6 +57,9 @@ type Outbox struct {
 	AttemptsMax int           // then a message is parked until Replay
 	Backoff     Backoff
 	Logger      *slog.Logger
+	// Ready, if set, tells whether the carrier can be reached. While it says no nothing is tried, so that an outage uses up no
+	// attempts. It is asked often and must answer at once.
+	Ready func() bool
 	// Fault, for tests, is called around each publish. Its error stops there, as the death of the process would.
 	Fault func(point string) error
 
@@ -88,7 +91,9 @@ func (o *Outbox) Open(ctx context.Context) error {
 	if err := o.validate(); err != nil {
 		return fmt.Errorf("open outbox: %w", err)
 	}
-	o.loop = &loop{poll: o.Poll, backoff: o.Backoff, pass: o.Sweep}
+	pause := o.Backoff // between sweeps that failed: when the database is back it is not to be left alone for long
+	pause.Max = max(pause.Min, min(pause.Max, o.Lease))
+	o.loop = &loop{poll: o.Poll, backoff: pause, pass: o.Sweep}
 	o.loop.open(ctx)
 	return nil
 }
@@ -165,6 +170,9 @@ type waiting struct {
 // Sweep publishes what is due, one message for each worker, and tells whether there may be more. It looks for rows that are
 // still there, never for ids above the last one seen: ids commit out of order.
 func (o *Outbox) Sweep(ctx context.Context) (more bool, err error) {
+	if !o.ready() {
+		return false, nil
+	}
 	due, err := o.claim(ctx)
 	if err == nil && len(due) > 0 {
 		o.publish(ctx, due)
@@ -176,7 +184,8 @@ func (o *Outbox) Sweep(ctx context.Context) (more bool, err error) {
 		}
 		return false, fmt.Errorf("sweep the outbox: %w", err)
 	}
-	return len(due) == o.Workers, nil
+	away := slices.ContainsFunc(due, func(m waiting) bool { return errors.Is(m.err, ErrAway) })
+	return len(due) == o.Workers && !away, nil
 }
 
 // claim takes due messages in hand by moving their next time. Who dies with them only delays them.
@@ -207,14 +216,8 @@ func (o *Outbox) publish(ctx context.Context, messages []waiting) {
 	var all sync.WaitGroup
 	for _, group := range o.groups(messages) {
 		all.Go(func() {
-			told := make([]Message, len(group))
-			for i, m := range group {
-				told[i] = m.Message
-			}
-			err := o.tell(ctx, told)
-			for _, m := range group {
-				m.err = err
-			}
+			left := triesMax
+			o.try(ctx, group, &left)
 		})
 	}
 	all.Wait()
@@ -237,12 +240,19 @@ func (o *Outbox) groups(messages []waiting) [][]*waiting {
 	return groups
 }
 
-func (o *Outbox) tell(ctx context.Context, messages []Message) (err error) {
+func (o *Outbox) tell(ctx context.Context, group []*waiting) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			err = fmt.Errorf("panic: %v", reason)
 		}
 	}()
+	if !o.ready() {
+		return ErrAway
+	}
+	messages := make([]Message, len(group))
+	for i, m := range group {
+		messages[i] = m.Message
+	}
 	if err := o.fault("publish: before"); err != nil {
 		return err
 	}
@@ -269,6 +279,7 @@ func (o *Outbox) fault(point string) error {
 
 // settle deletes what was published, and, if asked, puts off or parks what was not.
 func (o *Outbox) settle(ctx context.Context, messages []waiting, putOff bool) error {
+	stopped := ctx.Err() != nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleMax)
 	defer cancel()
 	var published []string
@@ -290,22 +301,6 @@ func (o *Outbox) settle(ctx context.Context, messages []waiting, putOff bool) er
 				return err
 			}
 		}
-		for _, m := range failed {
-			if err := o.putOff(ctx, tx, m); err != nil {
-				return err
-			}
-		}
-		return nil
+		return o.putOff(ctx, tx, failed, stopped)
 	})
-}
-
-func (o *Outbox) putOff(ctx context.Context, tx Tx, m waiting) error {
-	parked := m.attempt+1 >= o.AttemptsMax
-	if parked {
-		o.Logger.Error("a message is parked until an operator replays it", "message", m.ID, "destination", m.Destination, "error", m.err)
-	}
-	_, err := tx.Exec(ctx, `UPDATE saga_outbox SET attempt = attempt + 1, next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND,
-		reason = ?, parked_at = IF(?, UTC_TIMESTAMP(6), NULL) WHERE id = ?`,
-		o.Backoff.delay(m.attempt).Microseconds(), brief(m.err.Error()), parked, m.ID)
-	return err
 }

@@ -229,7 +229,7 @@ func TestALongSagaTakesSeveralTurns(t *testing.T) {
 			t.Errorf("a turn counted as a failure: %s", s.Reason)
 		}
 		return handler(ctx, s)
-	}}, func(r *saga.Runner) { r.Lease = 2 * time.Second })
+	}}, func(r *saga.Runner) { r.Lease = 5 * time.Second }) // 2 s are enough for the other steps, however busy the machine is
 	f.awaitState("s", saga.StateDone)
 	if turns.Load() != 2 {
 		t.Errorf("it took %d turns, wanted 2", turns.Load())

@@ -61,25 +61,29 @@ const readinessPause = 100 * time.Millisecond
 
 // watch asks until stop is called.
 func (r *readiness) watch(ctx context.Context, s *stage) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
+	asking, cancel := context.WithCancel(ctx) // the last question is answered all the same
 	client := &http.Client{Timeout: answerMax}
 	var wg sync.WaitGroup
 	for _, base := range append([]string{s.system.BaseURL}, s.system.Nodes...) {
 		wg.Go(func() {
-			for ctx.Err() == nil {
-				if !ready(client, base) {
+			for asking.Err() == nil {
+				if !ready(ctx, client, base) {
 					r.red.Add(1)
 				}
 				r.asked.Add(1)
-				sleep(ctx, readinessPause)
+				sleep(asking, readinessPause)
 			}
 		})
 	}
 	return func() { cancel(); wg.Wait(); client.CloseIdleConnections() }
 }
 
-func ready(client *http.Client, base string) bool {
-	response, err := client.Get(base + "/readyz")
+func ready(ctx context.Context, client *http.Client, base string) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	response, err := client.Do(request)
 	if err != nil {
 		return false
 	}

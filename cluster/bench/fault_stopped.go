@@ -200,7 +200,7 @@ func (s *stage) awaitReady(ctx context.Context) error {
 	client := &http.Client{Timeout: time.Second}
 	defer client.CloseIdleConnections()
 	for _, node := range s.system.Nodes {
-		for !ready(client, node) {
+		for !ready(ctx, client, node) {
 			if ctx.Err() != nil {
 				return fmt.Errorf("node %s is not ready again: %w", node, ctx.Err())
 			}

@@ -101,7 +101,7 @@ func TestLostConnectionsAreForTheJudge(t *testing.T) {
 	node = newServer(t, cut)
 	done, err := bench.Drive(t.Context(), []string{node.URL}, 2, 300*time.Millisecond, func(status int, err error) error {
 		if status != 0 || err == nil {
-			return fmt.Errorf("judged %d, %v", status, err)
+			return errors.Join(fmt.Errorf("judged %d", status), err)
 		}
 		lost.Add(1)
 		return nil

@@ -48,7 +48,7 @@ func (s *stage) describe(ctx context.Context) error {
 	}
 	s.report.Machine["mariadb"] = version
 	server := redis.NewClient(&redis.Options{Addr: s.system.RedisAddrs[0]})
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 	info, err := server.InfoMap(ctx, "server").Result()
 	if err != nil {
 		return fmt.Errorf("ask Redis for its version: %w", err)

@@ -30,7 +30,6 @@ const (
 // preload is a journal written by plain SQL: a deposit to each account, then rounds in which account i pays 1 to the
 // account some places on. So each line of the journal follows from its place alone, and the server makes them.
 type preload struct {
-	db               *sql.DB
 	system           string
 	at               string // when all of it happened
 	accounts, rounds int64

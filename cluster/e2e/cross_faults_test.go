@@ -1,23 +1,13 @@
 package e2e_test
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
-	"lockstep/cluster/events"
 	"lockstep/node/ledger"
 )
 
@@ -139,135 +129,4 @@ func (x *crossing) oftenRefused(t *testing.T) pairing {
 		}
 		return from, to
 	}
-}
-
-const deliveriesMax = 3 // of a message whose handler fails, in compensating
-
-// compensating is how nodes run whose transfers are promised and then given up, while the promise cannot be released. The
-// payee's side asks nobody for a long time.
-func compensating() map[string]any {
-	return with(between("1s", "2s", "60s"), map[string]any{
-		"faults": map[string]any{"after_prepare": 1.0, "before_aborted": 1.0},
-		"nats":   map[string]any{"max_deliver": deliveriesMax},
-	})
-}
-
-// compensationFails gives transfers up after they were promised, where the release of the promise fails each time. It is
-// tried again, and then kept as a dead letter; the promise stays counted until somebody has replayed that.
-func (x *crossing) compensationFails(t *testing.T) {
-	const transfers, amount = 3, 10
-	alpha, beta := x.on(t, 0), x.on(t, 1)
-	payer, payee := alpha.account("KRW", "1000"), beta.account("KRW", "0")
-	var all sync.WaitGroup
-	for range transfers {
-		all.Go(func() { alpha.givenUp(payment(payer, payee, fmt.Sprint(amount), "KRW")) })
-	}
-	all.Wait()
-	if got := alpha.balance(payer); got != "1000 posted, 0 held, 1000 available" {
-		t.Errorf("after %d payments were given up the payer has %s", transfers, got)
-	}
-	promised := func() string { return beta.fresh("/v1/accounts/"+payee).field("balance", "pending_credit") }
-	counted := fmt.Sprint(transfers * amount)
-	bus := x.busOf(t, 1)
-	letters, ids := map[string]bool{}, map[string]bool{}
-	eventually(t, "the releases are dead letters", func() bool {
-		if got := promised(); got != counted {
-			t.Fatalf("before the promises are released %s is promised, want %s", got, counted)
-		}
-		for _, letter := range x.lettersAbout(t, bus, "transfer.aborted") {
-			letters[letter.ID] = true
-			if letter.Delivered != deliveriesMax || !strings.Contains(letter.Reason, "before_aborted") {
-				t.Errorf("a dead letter was delivered %d times, and says %q", letter.Delivered, letter.Reason)
-			}
-			for _, id := range idsIn(t, letter.Data) {
-				ids[id] = true
-			}
-		}
-		return len(ids) == transfers
-	})
-	failed := x.counted(t, "lockstep_remit_faults_total")["before_aborted"]
-	t.Logf("%d letters about %d transfers, after %d failed releases", len(letters), len(ids), failed)
-	if failed < transfers*deliveriesMax {
-		t.Errorf("the release of %d promises failed %d times, want %d times each", transfers, failed, deliveriesMax)
-	}
-	x.configure(t, calm())
-	if got := promised(); got != counted {
-		t.Errorf("before a letter is replayed %s is promised, want %s", got, counted)
-	}
-	for id := range letters {
-		if err := bus.Replay(t.Context(), id); err != nil {
-			t.Errorf("replay: %v", err)
-		}
-	}
-	eventually(t, "the promises are released", func() bool { return promised() == "0" })
-	eventually(t, "no letter is left", func() bool { return len(x.lettersAbout(t, bus, "transfer.aborted")) == 0 })
-}
-
-// givenUp asks for a payment until it is known that the peer gave no answer, which stays the answer.
-func (c caller) givenUp(body object) {
-	key := uuid.NewString()
-	for end := time.Now().Add(patience); time.Now().Before(end); {
-		got := c.call(http.MethodPost, "/v1/transfers", body, "Idempotency-Key", key, "Prefer", "wait=5")
-		if got.status == http.StatusServiceUnavailable && got.field("code") == "peer_unavailable" && got.field("retry") == "new-key" {
-			c.repeats(got, "/v1/transfers", body, key)
-			return
-		}
-		if got.status != http.StatusAccepted {
-			c.Errorf("a payment that cannot be decided is answered with %v", got)
-			return
-		}
-	}
-	c.Error("a payment that nobody decides is not given up")
-}
-
-// busOf opens a bus with a system's own credentials, as a node of it has.
-func (x *crossing) busOf(t *testing.T, side int) *events.Bus {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(x.options.Dir, "secrets.json"))
-	var secrets struct {
-		Systems map[string]struct{ NATS string }
-	}
-	if err == nil {
-		err = json.Unmarshal(text, &secrets)
-	}
-	if err != nil {
-		t.Fatalf("read the cluster's secrets: %v", err)
-	}
-	config := events.Default()
-	config.URL, config.System, config.User = x.Credentials().NATSURL, x.systemOf(side), x.systemOf(side)
-	config.Password = secrets.Systems[x.systemOf(side)].NATS
-	bus, err := events.Open(context.WithoutCancel(t.Context()), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(bus.Close)
-	eventually(t, "the broker answers", bus.Connected)
-	return bus
-}
-
-func (x *crossing) lettersAbout(t *testing.T, bus *events.Bus, what string) (found []events.DeadLetter) {
-	t.Helper()
-	letters, err := bus.DeadLetters(t.Context(), 100)
-	if err != nil {
-		t.Fatalf("read dead letters: %v", err)
-	}
-	for _, letter := range letters {
-		if strings.HasSuffix(letter.Subject, what) {
-			found = append(found, letter)
-		}
-	}
-	return found
-}
-
-// idsIn reads of which transfers a message speaks.
-func idsIn(t *testing.T, data []byte) (ids []string) {
-	t.Helper()
-	list, problems := events.Unpack(data)
-	for i, event := range list {
-		if problems[i] != nil {
-			t.Errorf("an event of a dead letter cannot be read: %v in %s", problems[i], bytes.TrimSpace(data))
-		}
-		ids = append(ids, event.Subject)
-	}
-	return ids
 }

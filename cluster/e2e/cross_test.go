@@ -44,13 +44,14 @@ func with(config, more map[string]any) map[string]any {
 // the nodes are started anew only where a part needs them configured in another way. After each part both systems' books
 // hold by themselves, are alike, and have what clients were told.
 func TestTransfersBetweenSystems(t *testing.T) {
-	x := openCrossing(t, compensating())
+	x := openCrossing(t, unpublished())
 	for _, part := range []struct {
 		name   string
 		config map[string]any
 		run    func(x *crossing, t *testing.T)
 	}{
-		{"a compensation that fails is retried and then waits for an operator", compensating(), (*crossing).compensationFails},
+		{"a compensation that fails is retried and then waits for an operator", unpublished(), (*crossing).compensationFails},
+		{"what is not published is found out by asking", unpublishedButAsked(), (*crossing).askedInstead},
 		{"a transfer is posted on both sides, and its key has one answer", calm(), (*crossing).postedOnBothSides},
 		{"a repeat of a pending transfer is told so", calm(), (*crossing).pendingIsAccepted},
 		{"a refusal releases the hold at once", calm(), (*crossing).refusalsReleaseTheHold},

@@ -319,6 +319,12 @@ const patience = 20 * time.Second
 // eventually asks again and again until something is so.
 func eventually(tb testing.TB, what string, is func() bool) {
 	tb.Helper()
+	inTime(tb, patience, what, is)
+}
+
+// inTime is eventually with a patience of its own.
+func inTime(tb testing.TB, patience time.Duration, what string, is func() bool) {
+	tb.Helper()
 	for deadline := time.Now().Add(patience); !is(); {
 		if time.Now().After(deadline) {
 			tb.Fatalf("%s: not within %v", what, patience)

@@ -126,7 +126,7 @@ func (b *Bus) disconnected(err error) {
 }
 
 // bound is ctx for one question to the broker: it ends after limit, and with the present connection, for what was asked of one
-// that has ended is never answered.
+// that has ended is never answered; ErrDisconnected is then its cause.
 func (b *Bus) bound(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc, error) {
 	b.mu.Lock()
 	online := b.online
@@ -135,11 +135,12 @@ func (b *Bus) bound(ctx context.Context, limit time.Duration) (context.Context, 
 	case b.hands.Err() != nil:
 		return nil, nil, ErrClosed
 	case online == nil:
-		return nil, nil, fmt.Errorf("%w: not connected", ErrUnavailable)
+		return nil, nil, ErrDisconnected
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	stop := context.AfterFunc(online, cancel)
-	return ctx, func() { stop(); cancel() }, nil
+	ctx, expire := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(online, func() { cancel(ErrDisconnected) })
+	return ctx, func() { stop(); cancel(nil); expire() }, nil
 }
 
 // Close stops fetching, lets handlers end, for 5 s at most, before it ends their contexts, and disconnects. What they did

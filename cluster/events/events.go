@@ -25,6 +25,9 @@ var (
 	// the same: publish it again with the same ID.
 	ErrUnavailable = errors.New("event broker unavailable")
 
+	// ErrDisconnected is ErrUnavailable while there is no connection to a broker, or because it ended before the answer came.
+	ErrDisconnected = fmt.Errorf("%w: not connected", ErrUnavailable)
+
 	// ErrRefused says that a message can never be published as it is.
 	ErrRefused = errors.New("event message refused")
 

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ func TestOpenReturnsWithoutABrokerAndMakesUpForIt(t *testing.T) {
 	var seen record
 	consume(t, beta, seen.answering(done), events.Options{})
 	m := events.Message{Subject: committed, ID: "a"}
-	if err := alpha.Publish(t.Context(), m); !errors.Is(err, events.ErrUnavailable) || alpha.Connected() {
+	if err := alpha.Publish(t.Context(), m); !errors.Is(err, events.ErrUnavailable) || !errors.Is(err, events.ErrDisconnected) || alpha.Connected() {
 		t.Errorf("without a broker Publish says %v", err)
 	}
 	if _, err := beta.Backlog(t.Context()); !errors.Is(err, events.ErrUnavailable) {
@@ -178,6 +179,41 @@ func TestAcknowledgedMessagesSurviveKillsOfTheBroker(t *testing.T) {
 		return lost
 	}
 	await(t, "all acknowledged messages arrive", func() bool { return len(missing()) == 0 })
+}
+
+// A publication whose connection ends before it is acknowledged is nobody's failure but the broker's; one that is merely not
+// acknowledged in time is another matter.
+func TestAConnectionThatEndsIsToldApart(t *testing.T) {
+	t.Parallel()
+	p := newBrokerProcess(t)
+	p.start(t)
+	begun := make(chan struct{}, 1)
+	alpha := open(t, p.url, "alpha", func(c *events.Config) {
+		c.PublishWait = 50 * time.Second
+		c.Fault = func(point string) error {
+			if point == events.FaultBeforePublish {
+				begun <- struct{}{}
+			}
+			return nil
+		}
+	})
+	hasty := open(t, p.url, "alpha", func(c *events.Config) { c.PublishWait = 100 * time.Millisecond })
+	awaitLayout(t, alpha)
+	awaitLayout(t, hasty)
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	m := events.Message{Subject: events.Own("alpha", "x"), ID: "x"}
+	if err := hasty.Publish(t.Context(), m); !errors.Is(err, events.ErrUnavailable) || errors.Is(err, events.ErrDisconnected) {
+		t.Errorf("of a broker that does not acknowledge Publish says %v", err)
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- alpha.Publish(t.Context(), m) }()
+	<-begun
+	p.kill(t)
+	if err := <-failed; !errors.Is(err, events.ErrDisconnected) {
+		t.Errorf("of a broker that died Publish says %v", err)
+	}
 }
 
 type brokerProcess struct {

@@ -11,8 +11,9 @@ import (
 )
 
 // Publish returns nil when the broker has the message on disk, in the stream of its receiver. Else it is ErrRefused, for a
-// message that cannot be published at all, or ErrUnavailable, after which the message may be there or not. It waits for
-// PublishWait at most, and for nothing without a connection.
+// message that cannot be published at all, or ErrUnavailable, after which the message may be there or not; of that
+// ErrDisconnected is the part that no message is to blame for. It waits for PublishWait at most, and for nothing without a
+// connection.
 func (b *Bus) Publish(ctx context.Context, m Message) error {
 	stream, err := b.destination(m)
 	if err != nil {
@@ -71,6 +72,8 @@ func (b *Bus) send(ctx context.Context, m *nats.Msg, stream, id string) error {
 		return nil
 	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadHeaderMsg):
 		return fmt.Errorf("%w: %w", ErrRefused, err)
+	case !b.Connected() || errors.Is(context.Cause(ctx), ErrDisconnected):
+		return fmt.Errorf("%w: publish to %s: %w", ErrDisconnected, stream, err)
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
 		b.lookAfter() // the stream may be ours
 	}

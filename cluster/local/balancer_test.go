@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"lockstep/cluster/local"
 )
@@ -115,7 +114,7 @@ func noSecondNode(t *testing.T, cluster *local.Cluster, _ local.Options) {
 		t.Fatalf("a POST whose node died: %d, %v", code, err)
 	}
 	problem(t, text, "gateway_unknown", "unknown")
-	await(t, 5*time.Second, "the dead node was started again", func() bool { return restarts() > before })
+	await(t, "the dead node was started again", func() bool { return restarts() > before })
 	if n := restarts() - before; n != 1 {
 		t.Errorf("%d nodes died of one POST", n)
 	}
@@ -154,12 +153,12 @@ func TestANodeThatDrainsFailsNoRequest(t *testing.T) {
 		if err := syscall.Kill(before.PID, syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		await(t, 10*time.Second, node+" has drained and is back", func() bool {
+		await(t, node+" has drained and is back", func() bool {
 			now := status(t, cluster, node)
 			return now.PID != before.PID && now.State == local.Running
 		})
 		served := answered.Load()
-		await(t, 10*time.Second, "the balancer goes on", func() bool { return answered.Load() > served+100 })
+		await(t, "the balancer goes on", func() bool { return answered.Load() > served+100 })
 		awaitServing(t, url, strings.TrimPrefix(before.Address, "http://"))
 	}
 	cancel()
@@ -172,7 +171,7 @@ func TestANodeThatDrainsFailsNoRequest(t *testing.T) {
 // awaitServing waits until the balancer sends requests to a node again.
 func awaitServing(t *testing.T, url, node string) {
 	t.Helper()
-	await(t, 10*time.Second, "the balancer uses "+node, func() bool {
+	await(t, "the balancer uses "+node, func() bool {
 		_, from, _ := get(t, url)
 		return from == node
 	})

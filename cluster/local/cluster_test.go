@@ -71,7 +71,7 @@ func TestASecondStartKeepsDataAndSecrets(t *testing.T) {
 		t.Errorf("the row is %q, %v", value, err)
 	}
 	mustExec(t, second.DSNs("alpha").Source+"lockstep", "INSERT INTO kept VALUES (43)")
-	await(t, 10*time.Second, "the replica follows", func() bool {
+	await(t, "the replica follows", func() bool {
 		value, _ := query(t, second.DSNs("alpha").Replicas[0]+"lockstep", "SELECT MAX(id) FROM kept")
 		return value == "43"
 	})
@@ -123,7 +123,7 @@ func TestWhatDiesStartsAgainWithin2s(t *testing.T) {
 		if err := cluster.Kill(p.Name, false); err != nil {
 			t.Errorf("kill %s: %v", p.Name, err)
 		}
-		await(t, 10*time.Second, p.Name+" runs again", func() bool {
+		await(t, p.Name+" runs again", func() bool {
 			now := status(t, cluster, p.Name)
 			return now.State == local.Running && now.PID != p.PID && now.Restarts == 1
 		})
@@ -131,12 +131,12 @@ func TestWhatDiesStartsAgainWithin2s(t *testing.T) {
 			t.Errorf("%s was started again after %s", p.Name, back)
 		}
 	}
-	await(t, 10*time.Second, "the killed replica acknowledges to the killed source", func() bool {
+	await(t, "the killed replica acknowledges to the killed source", func() bool {
 		value, _ := query(t, cluster.DSNs("alpha").Admin,
 			"SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='Rpl_semi_sync_master_clients'")
 		return value == "1"
 	})
-	await(t, 10*time.Second, "the balancer serves", func() bool {
+	await(t, "the balancer serves", func() bool {
 		code, _, _ := get(t, cluster.Credentials().Systems[0].BaseURL)
 		return code == http.StatusOK
 	})
@@ -309,7 +309,7 @@ func crash(t *testing.T, dir string) {
 	if err := syscall.Kill(record.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	await(t, 5*time.Second, "the supervisor is dead", func() bool {
+	await(t, "the supervisor is dead", func() bool {
 		return !listening(strings.TrimPrefix(control.ControlURL, "http://"))
 	})
 }

@@ -135,7 +135,7 @@ func silent(t *testing.T, cluster *local.Cluster, _ local.Options) {
 	if err := cluster.Continue("alpha-node-1"); err != nil {
 		t.Error(err)
 	}
-	await(t, 10*time.Second, "a continued node answers", answers)
+	await(t, "a continued node answers", answers)
 }
 
 func flush(t *testing.T, cluster *local.Cluster, _ local.Options) {
@@ -175,7 +175,7 @@ func carriesEvents(t *testing.T, cluster *local.Cluster, o local.Options) {
 		t.Helper()
 		published++
 		m := events.Message{Subject: events.Transfer("alpha", "alpha", "committed"), ID: fmt.Sprint(published)}
-		await(t, 20*time.Second, "a message is published", func() bool { return bus.Publish(t.Context(), m) == nil })
+		await(t, "a message is published", func() bool { return bus.Publish(t.Context(), m) == nil })
 	}
 	publish()
 	if err := cluster.Kill("nats-1", true); err != nil {
@@ -197,7 +197,7 @@ func carriesEvents(t *testing.T, cluster *local.Cluster, o local.Options) {
 		t.Fatal(err)
 	}
 	publish()
-	await(t, 10*time.Second, "all of them are kept", func() bool {
+	await(t, "all of them are kept", func() bool {
 		backlog, err := bus.Backlog(t.Context())
 		return err == nil && backlog.Pending == 3
 	})

@@ -63,12 +63,15 @@ func start(t *testing.T, o local.Options) *local.Cluster {
 	return cluster
 }
 
+// patience bounds every wait of the tests; how soon something has to come is asserted where it matters.
+const patience = 30 * time.Second
+
 // await polls until the condition holds.
-func await(t *testing.T, limit time.Duration, what string, holds func() bool) {
+func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not so after %s: %s", limit, what)
+			t.Fatalf("not so after %s: %s", patience, what)
 		}
 	}
 }

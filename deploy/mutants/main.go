@@ -5,6 +5,12 @@
 // work, so all mutants are compiled at once, behind a switch (switch.go), and each package's tests are linked once. Tests
 // that build a program of their own find its overlay in LOCKSTEP_OVERLAY, and those that read the sources find what the
 // mutant changes there in MUTANT_SOURCES.
+//
+// A test that fails with other words than its own, panics or hangs tells nothing about its guard: its set-up waited in vain
+// for what the mutant or a busy machine made late. It is run again, at most twice, and each repeat is printed, for such a
+// test is fragile and to be mended. A test that passes without its guard tells all there is to tell, and is never given
+// another chance to fail. Before that, all tests of a package run together without a mutant, and disturb one another; one
+// that does not pass there is run once more alone before it is called unsound.
 package main
 
 import (
@@ -19,6 +25,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -36,7 +43,10 @@ type mutant struct {
 // pattern selects just the test, or the subtest behind a slash.
 func (m mutant) pattern() string { return "^" + strings.ReplaceAll(m.test, "/", "$/^") + "$" }
 
-const testTimeout = 4 * time.Minute
+const (
+	testTimeout = 4 * time.Minute
+	triesMax    = 3 // of a test whose failures tell nothing about its mutant
+)
 
 func main() {
 	only := flag.String("only", "", "run the mutants whose name contains one of these, by commas")
@@ -81,8 +91,8 @@ func runAll(ctx context.Context, chosen []mutant, parallel int) (alive int, err 
 	compiled := time.Since(began)
 	r.checkTests(ctx, chosen)
 	checked := time.Since(began) - compiled
-	var printing sync.Mutex
 	var running sync.WaitGroup
+	var failed atomic.Int64
 	free := make(chan struct{}, max(1, parallel))
 	for _, m := range chosen {
 		free <- struct{}{}
@@ -90,20 +100,19 @@ func runAll(ctx context.Context, chosen []mutant, parallel int) (alive int, err 
 			defer func() { <-free }()
 			began := time.Now()
 			err := r.kill(ctx, m)
-			printing.Lock()
-			defer printing.Unlock()
 			if err != nil {
-				alive++
-				fmt.Printf("ALIVE  %-28s %v\n", m.name, err)
+				r.printf("ALIVE  %-28s %v\n", m.name, err)
+				failed.Add(1)
 				return
 			}
-			fmt.Printf("killed %-28s by %s (%s)\n", m.name, m.test, time.Since(began).Round(time.Second))
+			r.printf("killed %-28s by %s (%s)\n", m.name, m.test, time.Since(began).Round(time.Second))
 		})
 	}
 	running.Wait()
 	took := time.Since(began)
-	fmt.Printf("mutants: %d passed, %d failed in %s (compiled in %s, tests without mutants %s)\n", len(chosen)-alive, alive,
-		took.Round(time.Second), compiled.Round(time.Second), checked.Round(time.Second))
+	alive = int(failed.Load())
+	fmt.Printf("mutants: %d passed, %d failed, %d tests repeated, in %s (compiled in %s, tests without mutants %s)\n", len(chosen)-alive,
+		alive, r.repeats, took.Round(time.Second), compiled.Round(time.Second), checked.Round(time.Second))
 	return alive, nil
 }
 
@@ -113,6 +122,23 @@ type runner struct {
 	switched map[string]bool   // their names
 	binaries map[string]string // tests of each package, with all of those
 	sound    map[string]error  // by package and test: what happens without a mutant
+
+	printing sync.Mutex
+	repeats  int // runs that told nothing
+}
+
+func (r *runner) printf(format string, values ...any) {
+	r.printing.Lock()
+	defer r.printing.Unlock()
+	fmt.Printf(format, values...)
+}
+
+// again prints that a test is run once more, and counts it.
+func (r *runner) again(name string, told error) {
+	r.printf("again  %-28s %v\n", name, told)
+	r.printing.Lock()
+	defer r.printing.Unlock()
+	r.repeats++
 }
 
 // compile compiles each package's tests once, with all mutants that a switch can turn on.
@@ -160,13 +186,26 @@ func (r *runner) checkTests(ctx context.Context, chosen []mutant) {
 				continue
 			}
 			count++
-			r.sound[key] = nil
-			if !strings.Contains(out, "--- PASS: "+m.test+" ") {
-				r.sound[key] = fmt.Errorf("the test does not pass on the sources as they are: %w\n%s", errors.Join(err), tail(out))
+			r.sound[key] = passes(m.test, out, err)
+			if together := r.sound[key]; together != nil && ctx.Err() == nil {
+				r.again(m.test, fmt.Errorf("among others %w", together))
+				alone, err := r.run(ctx, binary, pkg, m.pattern(), mutant{}, r.overlay, "")
+				r.sound[key] = passes(m.test, alone, err)
 			}
 		}
 		fmt.Printf("%d tests of %s without mutants (%s)\n", count, pkg, time.Since(began).Round(time.Second))
 	}
+}
+
+// passes returns nil when a run without a mutant says that the test passed.
+func passes(test, out string, err error) error {
+	if strings.Contains(out, "--- PASS: "+test+" ") {
+		return nil
+	}
+	if err == nil {
+		err = errors.New("there is no such test")
+	}
+	return fmt.Errorf("the test does not pass on the sources as they are: %w\n%s", err, tail(out))
 }
 
 // kill returns nil when the named test passes without the mutant and fails, as it should, with it.
@@ -182,12 +221,34 @@ func (r *runner) kill(ctx context.Context, m mutant) error {
 	if !r.switched[m.name] {
 		overlay = changed
 		binary = filepath.Join(r.dir, m.name+".test")
-		defer os.Remove(binary)
+		defer func() { _ = os.Remove(binary) }()
 		if err := r.link(ctx, m.pkg, overlay, binary); err != nil {
 			return err
 		}
 	}
-	out, err := r.run(ctx, binary, m.pkg, m.pattern(), m, overlay, changed)
+	again := func(told error) { r.again(m.name, told) }
+	return repeated(ctx, again, func() error {
+		out, err := r.run(ctx, binary, m.pkg, m.pattern(), m, overlay, changed)
+		return m.judge(out, err)
+	})
+}
+
+// unclear is a failure that tells nothing about the guard.
+type unclear struct{ error }
+
+// repeated tries until a run tells something, at most triesMax times.
+func repeated(ctx context.Context, again func(told error), try func() error) error {
+	for tries := 1; ; tries++ {
+		told := try()
+		if !errors.As(told, new(unclear)) || tries == triesMax || ctx.Err() != nil {
+			return told
+		}
+		again(told)
+	}
+}
+
+// judge returns nil when a run of the test has missed the guard.
+func (m mutant) judge(out string, err error) error {
 	var broken *exec.ExitError
 	switch {
 	case err == nil:
@@ -195,11 +256,11 @@ func (r *runner) kill(ctx context.Context, m mutant) error {
 	case !errors.As(err, &broken):
 		return fmt.Errorf("the mutant cannot be tested: %w", err)
 	case strings.Contains(out, "panic: "):
-		return fmt.Errorf("the test panicked or hung instead of failing:\n%s", tail(out))
+		return unclear{fmt.Errorf("the test panicked or hung instead of failing:\n%s", tail(out))}
 	case !strings.Contains(out, "--- FAIL: "+m.test+" "):
-		return fmt.Errorf("another test failed than %s:\n%s", m.test, tail(out))
+		return unclear{fmt.Errorf("another test failed than %s:\n%s", m.test, tail(out))}
 	case !strings.Contains(out, m.failure):
-		return fmt.Errorf("%s failed, but not with %q:\n%s", m.test, m.failure, tail(out))
+		return unclear{fmt.Errorf("%s failed, but not with %q:\n%s", m.test, m.failure, tail(out))}
 	}
 	return nil
 }

@@ -39,6 +39,17 @@ type Remittance struct {
 // Final tells whether the remittance has left Pending.
 func (r *Remittance) Final() bool { return r.State != Pending }
 
+// Account is the account in the system that the remittance is about; 0 when nothing is moved.
+func (r *Remittance) Account(system string) AccountID {
+	switch {
+	case r.Transfer == nil:
+		return 0
+	case r.Payer == system:
+		return r.Transfer.From.Serial()
+	}
+	return r.Transfer.To.Serial()
+}
+
 // ExposureKey names what we are owed by, or owe to, one peer in one currency.
 type ExposureKey struct {
 	Peer     string

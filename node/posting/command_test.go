@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -113,6 +114,46 @@ func (n *node) within(limit time.Duration, command posting.Command) result {
 	defer cancel()
 	outcome, err := n.engine.Submit(ctx, command)
 	return result{outcome, err}
+}
+
+// until asks with a deadline that comes when the signal does.
+func (n *node) until(signal <-chan struct{}, command posting.Command) result {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	go func() {
+		select {
+		case <-signal:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	outcome, err := n.engine.Submit(ctx, command)
+	return result{outcome, err}
+}
+
+// noticed is a context that tells when somebody waits for its end.
+type noticed struct {
+	context.Context
+	waits func()
+}
+
+func (c noticed) Done() <-chan struct{} {
+	c.waits()
+	return c.Context.Done()
+}
+
+// accepted asks in the background, and returns when the engine has the command: its caller has only to wait.
+func (n *node) accepted(command posting.Command) <-chan result {
+	n.Helper()
+	answered, waits := make(chan result, 1), make(chan struct{})
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		outcome, err := n.engine.Submit(noticed{ctx, sync.OnceFunc(func() { close(waits) })}, command)
+		answered <- result{outcome, err}
+	}()
+	n.await(waits, "the engine has the command")
+	return answered
 }
 
 // start asks in the background.

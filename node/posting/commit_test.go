@@ -161,7 +161,7 @@ func TestAnUnknownOutcomeIsLearnedByAskingAgain(t *testing.T) {
 			close(reached)
 			return nil
 		})
-		first := n.within(200*time.Millisecond, asked(deposit(account, 10), key))
+		first := n.until(reached, asked(deposit(account, 10), key))
 		w.await(reached, "COMMIT")
 		if first.code() != ledger.OutcomeUnknown {
 			t.Errorf("a caller whose deadline came before the outcome heard %q", first.code())

@@ -28,9 +28,9 @@ type Config struct {
 	BatchTransfersMax int           // transfers in one transaction; every other command counts as one
 	BatchAccountsMax  int           // accounts in one transaction
 	RepeatsMax        int           // tries of one batch after deadlocks and lock wait timeouts
-	BackMin           time.Duration // a command of a busy account returns to the queue for at least this long
-	BackMax           time.Duration
-	LateRelease       bool // Redis locks are given back after COMMIT and not just before it; for benchmarks
+	BackMin           time.Duration // a command of a busy account first returns to the queue for this long, then for twice as long
+	BackMax           time.Duration // and so on up to this, each with up to half of it added by chance
+	LateRelease       bool          // Redis locks are given back after COMMIT and not just before it; for benchmarks
 
 	// Announced, if set, hears what each committed batch has written to the outbox, so that it need not wait for the sweeper.
 	// It is called by the lane and must not wait.
@@ -45,7 +45,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Lanes: 1, QueueMax: 8192, BatchTransfersMax: 256, BatchAccountsMax: 512, RepeatsMax: 3,
-		BackMin: 500 * time.Microsecond, BackMax: 1500 * time.Microsecond,
+		BackMin: 250 * time.Microsecond, BackMax: 2 * time.Millisecond,
 	}
 }
 

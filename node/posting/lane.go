@@ -152,7 +152,7 @@ func (l *lane) lock(batch []*task) (*locks.Set, []*task) {
 		}
 	}
 	l.metrics.busy.Add(float64(len(busy)))
-	l.giveBack(busy, l.jitter(), elsewhere...)
+	l.giveBack(busy, l.again(busy), elsewhere...)
 	return set, ready
 }
 
@@ -189,6 +189,19 @@ func (l *lane) unlock(set *locks.Set) {
 		}
 	})
 }
+
+// again is how long busy tasks rest. The pause doubles with their tries: another node that does little is done in a moment,
+// and one with a large batch has not to be asked all the time.
+func (l *lane) again(busy []*task) time.Duration {
+	pause := l.config.BackMin
+	for _, t := range busy {
+		pause = max(pause, min(l.config.BackMin<<min(t.busy, busyDoublings), l.config.BackMax))
+		t.busy++
+	}
+	return pause + rand.N(pause/2) //nolint:gosec // a pause needs no secrecy
+}
+
+const busyDoublings = 10
 
 func (l *lane) jitter() time.Duration {
 	return l.config.BackMin + rand.N(l.config.BackMax-l.config.BackMin) //nolint:gosec // a pause needs no secrecy

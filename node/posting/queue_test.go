@@ -141,9 +141,9 @@ func TestASecondRequestWithAKeyWaitsForTheFirst(t *testing.T) {
 	w.await(reached, "the first one's COMMIT")
 	var repeats []<-chan result
 	for range 20 {
-		repeats = append(repeats, n.start(asked(deposit(account, 10), "key")))
+		repeats = append(repeats, n.accepted(asked(deposit(account, 10), "key")))
 	}
-	other := n.start(asked(deposit(account, 11), "key"))
+	other := n.accepted(asked(deposit(account, 11), "key"))
 	if r := n.within(20*time.Millisecond, asked(deposit(account, 10), "key")); r.code() != ledger.RequestInProgress {
 		t.Errorf("a repeat whose deadline comes before the first answer heard %q", r.code())
 	}

@@ -220,19 +220,24 @@ func TestALaneIsNotBusyWithItself(t *testing.T) {
 // do not ask Redis one by one.
 func TestCommandsOfABusyAccountWaitTogether(t *testing.T) {
 	t.Parallel()
-	const commands = 40
+	const (
+		commands = 40
+		rest     = 500 * time.Millisecond
+	)
 	w := newWorld(t)
 	prefix := newPrefix()
 	n := w.open(withLocker(w.locker(prefix)), func(o *options) {
-		o.engine.BackMin, o.engine.BackMax = 500*time.Millisecond, 501*time.Millisecond
+		o.engine.BackMin, o.engine.BackMax = rest, rest+time.Millisecond
 	})
 	busy, free := n.funded(100), n.funded(100)
 	release := w.take(prefix, lockOf(busy))
 	answers := []<-chan result{n.start(fresh(deposit(busy, 1)))}
-	n.eventually("the first comes back", func() bool { return n.metric("busy_total") == 1 })
-	tries, batches := n.metric("lock_seconds"), n.metric("commit_seconds")
+	n.eventually("the first comes back", func() bool { return n.metric("busy_total") >= 1 })
+	tries, batches, began := n.metric("lock_seconds"), n.metric("commit_seconds"), time.Now()
 	for range commands {
-		answers = append(answers, n.queue(fresh(deposit(busy, 1)))...)
+		answers = append(answers, n.start(fresh(deposit(busy, 1))))
+		// The lane is free: it may have some in hand for the length of a try, so all of them are counted, not one more.
+		n.eventually("all commands wait", func() bool { return n.engine.Waiting() == len(answers) })
 	}
 	n.succeed(deposit(free, 1)) // has no part in it
 	release()
@@ -241,8 +246,11 @@ func TestCommandsOfABusyAccountWaitTogether(t *testing.T) {
 			t.Errorf("a command after its account was free: %v", r.err)
 		}
 	}
+	rests := float64(time.Since(began) / rest) // all of them may be tried after each, and a slow machine takes more of those
 	tries, batches = n.metric("lock_seconds")-tries, n.metric("commit_seconds")-batches
-	if tries > 8 || batches > 4 {
-		t.Errorf("commands of a busy account did not wait together: %v tries and %v batches for %d commands", tries, batches, commands)
+	t.Logf("%v tries and %v batches in %v rests", tries, batches, rests)
+	if tries > 6+rests || batches > 4 {
+		t.Errorf("commands of a busy account did not wait together: %v tries and %v batches for %d commands in %v rests",
+			tries, batches, commands, rests)
 	}
 }

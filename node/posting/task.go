@@ -30,6 +30,7 @@ type task struct {
 	since     time.Time
 	notBefore time.Time // given back by a lane: not to be taken earlier; guarded by the queue
 	reserves  bool      // its accounts were kept for it; guarded by the queue
+	busy      int       // how often an account was found busy; the lane's that has the task in hand
 
 	state   atomic.Int32
 	done    chan struct{} // closed when the fields below are final

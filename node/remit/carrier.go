@@ -157,7 +157,11 @@ func (c *Carrier) publish(ctx context.Context, subject string, list []events.Eve
 		fmt.Fprintln(of, event.ID)
 	}
 	id := hex.EncodeToString(of.Sum(nil))
-	return c.bus.Publish(ctx, events.Message{Subject: subject, ID: id, Data: data, Headers: map[string]string{"Content-Type": events.ContentType}})
+	err = c.bus.Publish(ctx, events.Message{Subject: subject, ID: id, Data: data, Headers: map[string]string{"Content-Type": events.ContentType}})
+	if errors.Is(err, events.ErrDisconnected) || errors.Is(err, events.ErrClosed) {
+		return fmt.Errorf("%w: %w", saga.ErrAway, err)
+	}
+	return err
 }
 
 // heard is an event of a message that a peer has stated.

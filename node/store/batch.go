@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -175,12 +176,15 @@ func readRemitted(ctx context.Context, tx *Tx, ids []ledger.TransferID, results 
 	return nil
 }
 
-func scanTransfer(rows *sql.Rows) (ledger.Transfer, error) {
+func scanTransfer(rows *sql.Rows) (ledger.Transfer, error) { return scanTransferAnd(rows) }
+
+// scanTransferAnd reads the columns behind those of the transfer as well.
+func scanTransferAnd(rows *sql.Rows, more ...any) (ledger.Transfer, error) {
 	var t ledger.Transfer
 	var payer, payee sql.NullInt64
 	var finished sql.NullTime
-	err := rows.Scan(&t.ID, &t.Kind, &t.State, &t.From, &t.To, &payer, &payee, &t.Amount.Minor, &t.Amount.Currency,
-		&t.Description, &t.Reference, &t.Hold, &t.CreatedAt, &finished)
+	err := rows.Scan(append([]any{&t.ID, &t.Kind, &t.State, &t.From, &t.To, &payer, &payee, &t.Amount.Minor, &t.Amount.Currency,
+		&t.Description, &t.Reference, &t.Hold, &t.CreatedAt, &finished}, more...)...)
 	t.PayerID, t.PayeeID, t.FinishedAt = ledger.AccountID(payer.Int64), ledger.AccountID(payee.Int64), finished.Time
 	return t, err
 }
@@ -196,10 +200,14 @@ func InsertTransfers(tx *Tx, system string, transfers []ledger.Transfer) {
 		amount, currency, description, reference, hold_id, created_at, finished_at)`, "")
 }
 
-// InsertEntries queues journal lines. Their primary key, account and sequence, refuses a second line in one place.
+// InsertEntries queues journal lines, those of an account together: neighbours go where the server has just been. Their
+// primary key, account and sequence, refuses a second line in one place.
 func InsertEntries(tx *Tx, entries []ledger.Entry) {
+	inOrder := slices.SortedFunc(slices.Values(entries), func(a, b ledger.Entry) int {
+		return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.Sequence, b.Sequence))
+	})
 	var values bulk
-	for _, e := range entries {
+	for _, e := range inOrder {
 		values.row(e.Account, e.Sequence, e.Transfer, e.Kind, e.Amount, e.Currency, e.BalanceAfter, e.Counterparty, e.CreatedAt)
 	}
 	values.queue(tx, `INSERT INTO entries (account_id, sequence, transfer_id, kind, amount, currency, balance_after,

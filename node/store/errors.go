@@ -106,7 +106,7 @@ func brokenConnection(err error) bool {
 func LockWait(err error) bool { return is(err, errorLockWait) }
 
 // is tells whether the server answered with this number.
-func is(err error, number uint16) bool {
+func is(err error, numbers ...uint16) bool {
 	var fromServer *mysql.MySQLError
-	return errors.As(err, &fromServer) && fromServer.Number == number
+	return errors.As(err, &fromServer) && slices.Contains(numbers, fromServer.Number)
 }

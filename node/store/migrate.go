@@ -90,8 +90,10 @@ func migrate(ctx context.Context, db *sql.DB, system string, logger *slog.Logger
 		if errors.Is(err, goose.ErrNoNextVersion) {
 			break
 		}
-		if err != nil {
-			return fmt.Errorf("apply the next migration: %w", err)
+		if done, failure := doneBefore(ctx, db, err); failure != nil {
+			return fmt.Errorf("apply the next migration: %w", failure)
+		} else if done {
+			continue
 		}
 		logger.Info("migrated", "version", result.Source.Version, "took", result.Duration.Round(time.Millisecond))
 	}
@@ -104,6 +106,24 @@ func migrate(ctx context.Context, db *sql.DB, system string, logger *slog.Logger
 	}
 	return nil
 }
+
+// doneBefore tells whether an ALTER failed because it was done already, by a process that died before it could note so;
+// then that is noted. Each migration is one statement, so it was done whole or not at all.
+func doneBefore(ctx context.Context, db *sql.DB, err error) (bool, error) {
+	var partial *goose.PartialError
+	if !errors.As(err, &partial) || !is(err, errorColumnThere, errorKeyThere, errorNothingToDrop) {
+		return false, err
+	}
+	_, err = db.ExecContext(ctx, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (?, TRUE)", partial.Failed.Source.Version)
+	return true, err
+}
+
+// What an ALTER fails with that was done before.
+const (
+	errorColumnThere   = 1060
+	errorKeyThere      = 1061
+	errorNothingToDrop = 1091
+)
 
 func newProvider(db *sql.DB) (*goose.Provider, error) {
 	files, err := fs.Sub(migrations, "migrations")

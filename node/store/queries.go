@@ -149,7 +149,12 @@ func (c *conditions) and(condition string, args ...any) {
 	c.args = append(c.args, args...)
 }
 
-func (c *conditions) text() string { return " WHERE " + strings.Join(c.parts, " AND ") }
+func (c *conditions) text() string {
+	if len(c.parts) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(c.parts, " AND ")
+}
 
 func page(limit int) int { return max(1, min(limit, pageMax)) }
 

@@ -195,11 +195,11 @@ func TestTransfersAreFoundByEitherSide(t *testing.T) {
 		{"payee", store.TransferFilter{Owner: "client:b"}, []ledger.TransferID{foreign.ID, out.ID}},
 		{"nobody", store.TransferFilter{Owner: "client:z"}, nil},
 		{"account", store.TransferFilter{Account: mineToo.ID}, []ledger.TransferID{within.ID}},
-		{"another's account", store.TransferFilter{Account: mine.ID, Owner: "client:b"}, []ledger.TransferID{out.ID}},
+		{"account, whoever asks", store.TransferFilter{Account: mine.ID, Owner: "client:b"}, []ledger.TransferID{out.ID, within.ID, in.ID}},
 		{"reference", store.TransferFilter{Owner: "client:b", Reference: "r"}, []ledger.TransferID{foreign.ID}},
 		{"kind", store.TransferFilter{Kind: ledger.Payment}, []ledger.TransferID{out.ID, within.ID}},
 		{"state", store.TransferFilter{State: ledger.Pending}, nil},
-		{"page", store.TransferFilter{Owner: "client:a", Before: within.ID}, []ledger.TransferID{in.ID}},
+		{"page", store.TransferFilter{After: string(within.ID)}, []ledger.TransferID{in.ID}},
 		{"limit", store.TransferFilter{Owner: "client:a", Limit: 1}, []ledger.TransferID{out.ID}},
 		{"time", store.TransferFilter{CreatedFrom: within.CreatedAt, CreatedTo: out.CreatedAt}, []ledger.TransferID{within.ID}},
 	} {
@@ -213,18 +213,41 @@ func TestTransfersAreFoundByEitherSide(t *testing.T) {
 	}
 }
 
-func transferIDs(tb testing.TB, s *store.Store, filter store.TransferFilter) (ids []ledger.TransferID) {
+func transferIDs(tb testing.TB, s *store.Store, filter store.TransferFilter) []ledger.TransferID {
 	tb.Helper()
 	if filter.Limit == 0 {
 		filter.Limit = 100
 	}
-	found := fromSource(tb, s, func(ctx context.Context, q *store.Queries) ([]ledger.Transfer, error) {
+	ids, _ := transferPage(tb, s, filter)
+	return ids
+}
+
+func transferPage(tb testing.TB, s *store.Store, filter store.TransferFilter) (ids []ledger.TransferID, next string) {
+	tb.Helper()
+	page := fromSource(tb, s, func(ctx context.Context, q *store.Queries) (store.TransferPage, error) {
 		return q.Transfers(ctx, filter)
 	})
-	for _, transfer := range found {
+	for _, transfer := range page.Transfers {
 		ids = append(ids, transfer.ID)
 	}
-	return ids
+	return ids, page.Next
+}
+
+// allPages reads a list page by page; between two of them something happens.
+func allPages(tb testing.TB, s *store.Store, filter store.TransferFilter, between func()) (all []ledger.TransferID) {
+	tb.Helper()
+	for pages := 0; ; pages++ {
+		ids, next := transferPage(tb, s, filter)
+		all = append(all, ids...)
+		if next == "" {
+			return all
+		}
+		if len(ids) != filter.Limit || pages > 1000 {
+			tb.Fatalf("page %d holds %d transfers and says that there are more", pages, len(ids))
+		}
+		between()
+		filter.After = next
+	}
 }
 
 // An owner of many accounts is served by another plan, which must find the same.
@@ -238,18 +261,82 @@ func TestOwnersOfManyAccountsSeeTheSameTransfers(t *testing.T) {
 		b.deposit(t, stranger, 5)
 		wanted = append([]ledger.TransferID{transfer.ID}, wanted...)
 	}
-	filter := store.TransferFilter{Owner: "client:a", Limit: 30}
-	var found []ledger.TransferID
-	for {
-		page := transferIDs(t, b.Store, filter)
-		found = append(found, page...)
-		if len(page) < filter.Limit {
-			break
-		}
-		filter.Before = page[len(page)-1]
-	}
+	found := allPages(t, b.Store, store.TransferFilter{Owner: "client:a", Limit: 30}, func() {})
 	if !slices.Equal(found, wanted) {
 		t.Errorf("the pages hold %d transfers, wanted %d: %v", len(found), len(wanted), found)
+	}
+}
+
+// remit writes a transfer to another system as its hold leaves it.
+func (b bank) remit(tb testing.TB, from ledger.Account) ledger.TransferID {
+	tb.Helper()
+	id, now := newID(), time.Now().UTC().Truncate(time.Microsecond)
+	tx, err := b.Begin(testContext(tb))
+	must(tb, err)
+	defer func() { _ = tx.Rollback() }()
+	store.InsertRemittances(tx, []ledger.Remittance{{
+		ID: id, Payer: b.System(), Payee: "zeta", State: ledger.Pending, PayerEpoch: 1, ExpiresAt: now, CreatedAt: now,
+		Transfer: &ledger.Transfer{
+			ID: id, Kind: ledger.Payment, State: ledger.Pending, From: b.number(from.ID), To: ledger.NewNumber("zeta", 1000),
+			PayerID: from.ID, Amount: ledger.Money{Minor: 1, Currency: "KRW"}, CreatedAt: now,
+		},
+	}})
+	store.InsertEntries(tx, []ledger.Entry{{ // as its pivot does; the list must not show it for that a second time
+		Account: from.ID, Sequence: now.UnixMicro(), Transfer: id, Kind: ledger.Payment, Amount: -1, Currency: "KRW",
+		Counterparty: ledger.NewNumber("zeta", 1000), CreatedAt: now,
+	}})
+	_, err = tx.Flush(testContext(tb))
+	must(tb, err)
+	_, err = tx.Commit(testContext(tb))
+	must(tb, err)
+	return id
+}
+
+// A list that is merged from several accounts, with transfers between them and to another system, misses and repeats
+// nothing, however its pages are cut and whatever comes meanwhile.
+func TestPagesOfSeveralAccountsMissAndRepeatNothing(t *testing.T) {
+	t.Parallel()
+	b := newBank(t, storetest.Open(t))
+	accounts := []ledger.Account{b.account(t, "client:a"), b.account(t, "client:a"), b.account(t, "client:a"), b.account(t, "client:a")}
+	hers := b.account(t, "client:b")
+	var wanted []ledger.TransferID
+	for i := range 8 {
+		busy, quiet := accounts[i%2], accounts[2]
+		in, _ := b.deposit(t, busy, 1000)
+		made := []ledger.TransferID{in.ID, b.transfer(t, busy, accounts[1-i%2], 1).ID, b.remit(t, busy), b.transfer(t, busy, hers, 1).ID}
+		if i == 1 {
+			made = append(made, b.transfer(t, busy, quiet, 1).ID) // the fourth account never has any
+		}
+		for _, id := range made {
+			wanted = append([]ledger.TransferID{id}, wanted...)
+		}
+	}
+	later := func() {
+		for _, account := range accounts {
+			b.deposit(t, account, 1)
+			b.remit(t, account)
+		}
+	}
+	for _, limit := range []int{1, 2, 3, 7, 100} {
+		if found := allPages(t, b.Store, store.TransferFilter{Owner: "client:a", Limit: limit}, func() {}); !slices.Equal(found, wanted) {
+			t.Errorf("pages of %d: %v, wanted %v", limit, found, wanted)
+		}
+	}
+	if found := allPages(t, b.Store, store.TransferFilter{Owner: "client:a", Limit: 5}, later); !slices.Equal(found, wanted) {
+		t.Errorf("while transfers come: %v, wanted %v", found, wanted)
+	}
+	pending := allPages(t, b.Store, store.TransferFilter{Account: accounts[0].ID, State: ledger.Pending, Limit: 2, CreatedTo: time.Now().Add(time.Hour)}, func() {})
+	if len(pending) != 4+6 { // of the rounds, and of the six times between two pages
+		t.Errorf("%d pending transfers of an account: %v", len(pending), pending)
+	}
+	for _, position := range []string{"x", "1.1", "1.1:", ":", "1.0:-", "1.1,1.1:-", "z.z,1.1:-", "1.1:-:"} {
+		_, err := b.Read(testContext(t), store.Consistency{}, func(ctx context.Context, q *store.Queries) error {
+			_, err := q.Transfers(ctx, store.TransferFilter{Owner: "client:a", After: position, Limit: 1})
+			return err
+		})
+		if !errors.Is(err, store.ErrPosition) {
+			t.Errorf("position %q: %v", position, err)
+		}
 	}
 }
 

@@ -143,13 +143,13 @@ func InsertRemittances(tx *Tx, remittances []ledger.Remittance, sagas ...ledger.
 		if wait, starts := after[r.ID]; starts {
 			lookAt = r.CreatedAt.Add(wait)
 		}
-		rows.row(append(remittanceValues(r), ending(lookAt))...)
+		rows.row(append(remittanceValues(r), party(r.Account(tx.store.System())), ending(lookAt))...)
 		if t := r.Transfer; t != nil {
 			moved.row(t.ID, r.Payer, t.Kind, t.State, t.From, t.To, party(t.PayerID), party(t.PayeeID), t.Amount.Minor, t.Amount.Currency,
 				t.Description, t.Reference, nil, t.CreatedAt, ending(t.FinishedAt))
 		}
 	}
-	rows.queue(tx, insertRemittances+", look_at)", "")
+	rows.queue(tx, insertRemittances+", account_id, look_at)", "")
 	moved.queue(tx, `INSERT INTO transfers (id, payer_system, kind, state, from_number, to_number, payer_id, payee_id,
 		amount, currency, description, reference, hold_id, created_at, finished_at)`, "")
 }

@@ -132,6 +132,17 @@ func (p *pair) bankWithClock(t *testing.T) (bank, *clock) {
 	return b, clock
 }
 
+// awaitReplicated waits until the replica has an account's balance, however far behind it is and whatever the store asks
+// it.
+func (p *pair) awaitReplicated(tb testing.TB, id ledger.AccountID, want int64) {
+	tb.Helper()
+	within(tb, testMax, "the replica has the balance", func() bool {
+		var posted int64
+		err := p.replica.QueryRowContext(testContext(tb), "SELECT posted FROM lockstep.accounts WHERE id = ?", id).Scan(&posted)
+		return err == nil && posted == want
+	})
+}
+
 func readYourWrites(t *testing.T, p *pair) {
 	b := p.bank(t)
 	account := b.account(t, "client:a")
@@ -156,6 +167,7 @@ func readWithStoppedThread(t *testing.T, p *pair) {
 	b := p.bank(t)
 	account := b.account(t, "client:a")
 	_, before := b.deposit(t, account, 100)
+	p.awaitReplicated(t, account.ID, 100)
 	wantBalance(t, b.Store, "before", store.Consistency{Token: before}, account.ID, reading{100, store.FromReplica})
 	on(t, p.replica, "STOP SLAVE SQL_THREAD")
 	_, token := b.deposit(t, account, 50)
@@ -175,6 +187,7 @@ func readWithForeignTokens(t *testing.T, p *pair) {
 	b := p.bank(t)
 	account := b.account(t, "client:a")
 	_, token := b.deposit(t, account, 100)
+	p.awaitReplicated(t, account.ID, 100)
 	wantBalance(t, b.Store, "before", store.Consistency{Token: token}, account.ID, reading{100, store.FromReplica})
 	on(t, p.replica, "STOP SLAVE SQL_THREAD")
 	defer on(t, p.replica, "START SLAVE SQL_THREAD")
@@ -205,6 +218,7 @@ func readWithLag(t *testing.T, p *pair) {
 	b, clock := p.bankWithClock(t)
 	account := b.account(t, "client:a")
 	_, token := b.deposit(t, account, 100)
+	p.awaitReplicated(t, account.ID, 100)
 	wantBalance(t, b.Store, "before", store.Consistency{Token: token}, account.ID, reading{100, store.FromReplica})
 	on(t, p.replica, "STOP SLAVE SQL_THREAD")
 	_, _ = b.deposit(t, account, 50)
@@ -296,6 +310,7 @@ func readWithoutSource(t *testing.T, p *pair) {
 	b, clock := p.bankWithClock(t)
 	account := b.account(t, "client:a")
 	_, token := b.deposit(t, account, 100)
+	p.awaitReplicated(t, account.ID, 100)
 	wantBalance(t, b.Store, "before", store.Consistency{Token: token}, account.ID, reading{100, store.FromReplica})
 	must(t, p.cluster.Kill("alpha-mysql-source", true))
 	clock.advance(time.Hour) // the replica grows no older while nothing can be newer

@@ -40,7 +40,7 @@ func (r Retention) Validate() error {
 	case r.Keep < keepMin || !wholeSeconds(r.Keep):
 		return fmt.Errorf("%s must be whole seconds and at least %s", r.Keep, keepMin)
 	case r.Every <= 0 || r.Pass < r.Every:
-		return errors.New("Every must be more than zero, and Pass at least Every")
+		return errors.New("the pause between deletes must be more than zero, and a pass at least as long")
 	}
 	return nil
 }

@@ -35,7 +35,9 @@ func number(err error) uint16 {
 // A deadlock ends the transaction at the server; a statement after it would belong to none, or to another.
 func TestNothingIsCommittedAfterADeadlock(t *testing.T) {
 	t.Parallel()
-	s := storetest.OpenWith(t, quick(t))
+	config := quick(t)
+	config.IdleTransactionMax = 5 * time.Second // a busy machine may pause between two statements
+	s := storetest.OpenWith(t, config)
 	for _, node := range []int{1, 2} {
 		tx := begin(t, s)
 		exec(t, tx, insertLane, node)

@@ -75,6 +75,7 @@ type cursor struct {
 
 // movements opens a cursor on the first transfer of the snapshot, which can have one at a time.
 func (s *snapshot) movements(ctx context.Context, which string, args ...any) (*cursor, error) {
+	//nolint:rowserrcheck // next asks for it
 	rows, err := s.tx.QueryContext(ctx, `SELECT r.id, r.state, r.payee_epoch, r.created_at, r.finished_at, COALESCE(t.amount, 0),
 			COALESCE(t.currency, ''), COALESCE(t.kind, ''), COALESCE(t.from_number, ''), COALESCE(t.to_number, ''),
 			COALESCE(t.description, ''), r.payer_system, r.payee_system, COALESCE(t.payer_system, '')
@@ -85,7 +86,7 @@ func (s *snapshot) movements(ctx context.Context, which string, args ...any) (*c
 	}
 	c := &cursor{rows: rows}
 	if err := c.next(); err != nil {
-		return nil, errors.Join(err, rows.Close())
+		return nil, errors.Join(err, rows.Close()) //nolint:sqlclosecheck // who has a cursor closes it
 	}
 	return c, nil
 }
