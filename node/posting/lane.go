@@ -58,7 +58,7 @@ func (l *lane) run() {
 		began := time.Now()
 		l.process(batch)
 		l.queue.release(batch)
-		if took := time.Since(began); betweenSystems(batch) {
+		if took := time.Since(began); len(batch) >= remoteGatherFrom && betweenSystems(batch) {
 			l.gather(len(batch), min(took, remoteGatherMax), remoteGatherStep)
 		} else {
 			l.gather(len(batch), took/gatherShare, gatherStep)
@@ -76,6 +76,7 @@ const (
 // batch after the other would have each of them nearly empty, and it is batches that cost; so who comes next has as long to come
 // as the last batch took.
 const (
+	remoteGatherFrom = 16 // commands: few clients are not made to wait for one another
 	remoteGatherMax  = 25 * time.Millisecond
 	remoteGatherStep = 2 * time.Millisecond
 )
