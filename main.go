@@ -35,6 +35,7 @@ type commands struct {
 	Sagas     node.SagasCommand     `cmd:"" help:"See transfers between systems that are under way, go on with them or give them up."`
 	Backup    node.BackupCommand    `cmd:"" help:"Write all data of a system into a file."`
 	Restore   node.RestoreCommand   `cmd:"" help:"Replace all data of a system by a backup."`
+	Failover  node.FailoverCommand  `cmd:"" help:"Make a replica the source of a system whose source is lost."`
 	Reconcile node.ReconcileCommand `cmd:"" help:"Compare a system's books with its peers' after a restore or a failover."`
 	Verify    verify.Command        `cmd:"" help:"Recompute every invariant of the books from the journal."`
 	Bench     bench.Command         `cmd:"" help:"Measure the engine against SQL by hand, in one run."`

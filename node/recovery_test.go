@@ -317,3 +317,35 @@ func TestARestoreRefusesWhatItMayNotReplace(t *testing.T) {
 		t.Errorf("%d after the restore, %d before", after, before)
 	}
 }
+
+// A failover asks for an old source that is away for good: one that takes writes is refused whatever the operator says, one
+// that does not answer needs the operator's word. What it is to go to may be as wrong.
+func TestAFailoverRefusesWhatItMayNotReplace(t *testing.T) {
+	w := newWorld(t)
+	own := w.beta.database
+	failover := func(s *system, source string, fenced bool) error { // to a server that nobody may promote, should a refusal be missing
+		s.database.Source = source
+		s.configure()
+		return (&node.FailoverCommand{ConfigFlags: s.flags(), To: own.Admin, Fenced: fenced}).Run(w.context(), io.Discard)
+	}
+	away := strings.Replace(own.Source, own.Source[strings.Index(own.Source, "("):strings.Index(own.Source, ")")], "("+freeAddress(t), 1)
+	for _, fenced := range []bool{true, false} {
+		if err := failover(w.beta, own.Source, fenced); !errors.Is(err, node.ErrSourceAlive) {
+			t.Errorf("a source that takes writes, fenced %v: %v", fenced, err)
+		}
+	}
+	for name, source := range map[string]string{"does not answer": away, "is read-only": own.Replica} {
+		if err := failover(w.beta, source, false); !errors.Is(err, node.ErrNotFenced) {
+			t.Errorf("a source that %s: %v", name, err)
+		}
+		if err := failover(w.beta, source, true); !errors.Is(err, store.ErrTakesWrites) {
+			t.Errorf("a source that %s, to one that takes writes: %v", name, err)
+		}
+	}
+	if err := failover(w.alpha, away, true); err == nil || !strings.Contains(err.Error(), `belongs to system "beta"`) {
+		t.Errorf("a failover of alpha to a server of beta: %v", err)
+	}
+	if n := w.beta.number("SELECT COUNT(*) FROM `system` WHERE state = 'ready' AND epoch = 1"); n != 1 {
+		t.Error("a refused failover has changed the system's state")
+	}
+}

@@ -181,7 +181,8 @@ func (x *crossing) capHolds(t *testing.T) {
 // bothDirections has 64 clients pay both ways for a while, over the same two accounts and over a hundred others, during
 // which alpha's key is replaced. Nobody is refused, nor has to ask twice.
 func (x *crossing) bothDirections(t *testing.T) {
-	const clients, activeIn, perSecondMin = 64, 8 * time.Second, 20
+	const clients, activeIn = 64, 8 * time.Second
+	loaded, perSecondMin := formOf(0, 30*time.Second), formOf(20.0, 100.0)
 	l := x.load(t, x.books, "1", clients, across(x.population(t)))
 	began := time.Now()
 	stop := l.start(t)
@@ -193,6 +194,7 @@ func (x *crossing) bothDirections(t *testing.T) {
 	}
 	eventually(t, "the new key signs", func() bool { return x.signers(t, rotated) > 1 })
 	l.flows(t, 5, 0, 1, 2, 3)
+	time.Sleep(loaded - time.Since(began)) // it is a load for a time, and nothing is waited for
 	took := time.Since(began)
 	stop()
 	perSecond, all := float64(l.total())/took.Seconds(), time.Since(began)

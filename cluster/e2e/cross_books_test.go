@@ -18,7 +18,8 @@ const alikeMaxWait = 60 * time.Second
 type remitted struct {
 	id, payer, state, failure string
 	transfer                  string // the state of its transfer; empty for a tombstone
-	reference, from, to       string
+	reference, description    string // the second one is told to the other system
+	from, to                  string
 	amount                    int64
 	promised                  bool // in the payee's system: money was reserved for it
 	credited                  bool // in the payer's system: the payee's has told
@@ -58,11 +59,11 @@ func standingIn(tb testing.TB, db *sql.DB) standing {
 	s := standing{map[string]remitted{}, map[ledger.AccountID]ownBalance{}, map[string]exposed{}, map[string]int64{}, map[string]int64{}}
 	each(tb, db, func(rows *sql.Rows) error {
 		var r remitted
-		err := rows.Scan(&r.id, &r.payer, &r.state, &r.failure, &r.transfer, &r.reference, &r.from, &r.to, &r.amount, &r.promised, &r.credited)
+		err := rows.Scan(&r.id, &r.payer, &r.state, &r.failure, &r.transfer, &r.reference, &r.description, &r.from, &r.to, &r.amount, &r.promised, &r.credited)
 		s.remitted[r.id] = r
 		return err
-	}, `SELECT r.id, r.payer_system, r.state, r.failure, COALESCE(t.state, ''), COALESCE(t.reference, ''), COALESCE(t.from_number, ''),
-		COALESCE(t.to_number, ''), COALESCE(t.amount, 0), t.id IS NOT NULL, r.credited_at IS NOT NULL
+	}, `SELECT r.id, r.payer_system, r.state, r.failure, COALESCE(t.state, ''), COALESCE(t.reference, ''), COALESCE(t.description, ''),
+		COALESCE(t.from_number, ''), COALESCE(t.to_number, ''), COALESCE(t.amount, 0), t.id IS NOT NULL, r.credited_at IS NOT NULL
 		FROM remittances r LEFT JOIN transfers t ON t.id = r.id`)
 	each(tb, db, func(rows *sql.Rows) error {
 		var id ledger.AccountID

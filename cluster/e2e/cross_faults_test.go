@@ -30,6 +30,17 @@ func abandoning() map[string]any {
 	return with(between("1s", "4s", askAfter.String()), map[string]any{"faults": faults})
 }
 
+// longEnv chooses the long form of loads and stops; `make test` has little time.
+const longEnv = "LOCKSTEP_CROSS_LONG"
+
+// formOf is what fits into the time of the form that was chosen.
+func formOf[T any](short, long T) T {
+	if os.Getenv(longEnv) != "" {
+		return long
+	}
+	return short
+}
+
 // timesEnv is how often each fault point has to act; `make test` has little time.
 const timesEnv = "LOCKSTEP_CROSS_FAULTS"
 

@@ -81,6 +81,7 @@ func (l *crossLoad) pay(tb testing.TB, node int, from, to string) {
 	side := slices.Index(l.x.options.Systems, ledger.Number(from).System())
 	reference, end := uuid.NewString(), time.Now().Add(patientMax)
 	body := l.body(reference, from, to, l.amount)
+	body["description"] = reference // the other system hears it, and can tell it to one that has forgotten the payment
 	for try := 0; time.Now().Before(end); try++ {
 		place := (node + try) % 2
 		c := l.callers[side]

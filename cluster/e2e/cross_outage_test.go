@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -44,10 +45,10 @@ func (x *crossing) withoutBroker(t *testing.T) {
 	eventually(t, "what waited for the broker is told", func() bool { return x.counted(t, "lockstep_outbox_waiting")[""] == 0 })
 }
 
-// killedUnderLoad kills a node, all nodes of a system and the broker, and stops a node for a while, one after the other and
-// with payments made in between.
+// killedUnderLoad kills a node, all nodes of a system and the broker, and stops nodes and the broker for a while, one after the
+// other and with payments made in between.
 func (x *crossing) killedUnderLoad(t *testing.T) {
-	const clients, flow, stopped = 32, 10, 3 * time.Second
+	const clients, flow = 32, 10
 	l, before := x.load(t, x.books, "1", clients, across(x.population(t))), x.restarts()
 	stop := l.start(t)
 	everybody := []int{0, 1, 2, 3}
@@ -60,20 +61,18 @@ func (x *crossing) killedUnderLoad(t *testing.T) {
 		}
 	}
 	l.flows(t, flow, everybody...)
-	if err := x.Stop("beta-node-2"); err != nil {
-		t.Fatal(err)
+	x.stopped(t, l, []string{"beta-node-2"}, flow, 0, 1)
+	for _, others := range formOf(nil, []string{"alpha-node-1", brokerName}) {
+		l.flows(t, flow, everybody...)
+		x.stopped(t, l, []string{others}, flow, 1)
 	}
-	thaw := sync.OnceValue(func() error { return x.Continue("beta-node-2") })
-	defer thaw() //nolint:errcheck // of a test that has failed already
-	began := time.Now()
-	l.flows(t, flow, 0, 1)
-	eventually(t, "a node was stopped for a while", func() bool { return time.Since(began) > stopped })
-	if err := thaw(); err != nil {
-		t.Fatal(err)
+	if all := formOf[[]string](nil, []string{"beta-node-1", "beta-node-2"}); all != nil {
+		l.flows(t, flow, everybody...)
+		x.stopped(t, l, all, 0)
 	}
 	l.flows(t, flow, everybody...)
 	stop()
-	l.expect(t, 4*flow, "Accepted", "insufficient_funds", "no answer", "request_in_progress", "outcome_unknown", "overloaded", "source_unavailable")
+	l.expect(t, formOf[int64](4*flow, 50), "Accepted", "insufficient_funds", "no answer", "request_in_progress", "outcome_unknown", "overloaded", "source_unavailable", "peer_unavailable")
 	if l.heard["no answer"] == 0 {
 		t.Error("no request lost its answer")
 	}
@@ -81,6 +80,29 @@ func (x *crossing) killedUnderLoad(t *testing.T) {
 		if times := x.restarts()[name] - before[name]; times != 1 {
 			t.Errorf("%s was started again %d times", name, times)
 		}
+	}
+}
+
+// stopped stops processes for a while, in which the nodes make so many more payments.
+func (x *crossing) stopped(t *testing.T, l *crossLoad, names []string, flow int64, nodes ...int) {
+	t.Helper()
+	thaw := sync.OnceValue(func() (err error) {
+		for _, name := range names {
+			err = errors.Join(err, x.Continue(name))
+		}
+		return err
+	})
+	defer thaw() //nolint:errcheck // of a test that has failed already
+	for _, name := range names {
+		if err := x.Stop(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began, long := time.Now(), formOf(3*time.Second, 20*time.Second)
+	l.flows(t, flow, nodes...)
+	eventually(t, "processes were stopped for a while", func() bool { return time.Since(began) > long })
+	if err := thaw(); err != nil {
+		t.Fatal(err)
 	}
 }
 

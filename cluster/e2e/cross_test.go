@@ -44,7 +44,7 @@ func with(config, more map[string]any) map[string]any {
 // the nodes are started anew only where a part needs them configured in another way. After each part both systems' books
 // hold by themselves, are alike, and have what clients were told.
 func TestTransfersBetweenSystems(t *testing.T) {
-	x := openCrossing(t, unpublished())
+	x := openCrossing(t, unpublished(), 0)
 	for _, part := range []struct {
 		name   string
 		config map[string]any
@@ -72,11 +72,11 @@ func TestTransfersBetweenSystems(t *testing.T) {
 	}
 }
 
-// openCrossing starts the two systems. They have no replicas: what decides reads at the source.
-func openCrossing(t *testing.T, config map[string]any) *crossing {
+// openCrossing starts the two systems. What decides reads at the source: replicas are there for tests that promote them.
+func openCrossing(t *testing.T, config map[string]any, replicas int) *crossing {
 	t.Helper()
 	first := own(t, func(o *local.Options) {
-		o.Systems, o.Replicas, o.NodeConfig = local.SystemNames(2), 0, config
+		o.Systems, o.Replicas, o.NodeConfig = local.SystemNames(2), replicas, config
 	})
 	x := &crossing{Cluster: first.cluster, options: first.options, configured: config, books: newRecord("KRW")}
 	systems := x.Credentials().Systems
@@ -112,15 +112,30 @@ func (x *crossing) on(tb testing.TB, side int) caller {
 	return x.sides[side].as(tb, x.sides[side].operator)
 }
 
-// command runs a command of the program for a system, as an operator would.
-func (x *crossing) command(t *testing.T, system, name string, args ...string) {
+// command runs a command of the program for a system, as an operator would, and returns what it says.
+func (x *crossing) command(t *testing.T, system, name string, args ...string) string {
 	t.Helper()
-	config := filepath.Join(x.options.Dir, system, "setup.yaml")
-	cmd := exec.CommandContext(t.Context(), program, append(append(strings.Fields(name), "--config", config), args...)...)
-	cmd.Env = append(environment(), hasty)
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := x.tries(t, system, name, args...)
+	if err != nil {
 		t.Fatalf("lockstep %s for %s: %v\n%s", name, system, err, out)
 	}
+	return out
+}
+
+// tries runs a command that may fail.
+func (x *crossing) tries(t *testing.T, system, name string, args ...string) (string, error) {
+	t.Helper()
+	config := filepath.Join(x.options.Dir, system, "setup.yaml")
+	return lockstep(t, append(append(strings.Fields(name), "--config", config), args...)...)
+}
+
+// lockstep runs the program.
+func lockstep(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Env = append(environment(), hasty)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // introduceAlpha has beta pin alpha's address and its keys of now.

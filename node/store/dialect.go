@@ -17,6 +17,12 @@ type dialect struct {
 	position      string // query: a position that contains all that is committed
 	wait          string // query(position, seconds): 0 when the replica has reached it
 	replicas      string // query: what the replica's threads do, one row per source
+	keepReceived  string // statement(file, place): a replica whose threads stand still will apply what it has from there on
+	startApplying string // statement: the replica applies what it has received
+	stopReceiving string // statement: it asks its source for no more
+	stopReplica   string // statement: it does neither
+	forgetSource  string // statement: it is no replica any more
+	adminWrites   string // statement: a read-only server takes writes of administrators, and of nobody else
 	semiSync      string // status variable
 	semiSyncAcks  string // status variable: replicas that acknowledge
 	statementMax  func(time.Duration) (variable, value string)
@@ -26,14 +32,20 @@ type dialect struct {
 
 func mariaDB() *dialect {
 	return &dialect{
-		name:         "MariaDB",
-		isolation:    "tx_isolation",
-		lastGTID:     "SELECT @@last_gtid",
-		position:     "SELECT @@GLOBAL.gtid_binlog_pos",
-		wait:         "SELECT MASTER_GTID_WAIT(?, ?)",
-		replicas:     "SHOW ALL SLAVES STATUS",
-		semiSync:     "Rpl_semi_sync_master_status",
-		semiSyncAcks: "Rpl_semi_sync_master_clients",
+		name:          "MariaDB",
+		isolation:     "tx_isolation",
+		lastGTID:      "SELECT @@last_gtid",
+		position:      "SELECT @@GLOBAL.gtid_binlog_pos",
+		wait:          "SELECT MASTER_GTID_WAIT(?, ?)",
+		replicas:      "SHOW ALL SLAVES STATUS",
+		keepReceived:  "CHANGE MASTER TO MASTER_USE_GTID = no, RELAY_LOG_FILE = ?, RELAY_LOG_POS = ?",
+		startApplying: "START SLAVE SQL_THREAD",
+		stopReceiving: "STOP SLAVE IO_THREAD",
+		stopReplica:   "STOP SLAVE",
+		forgetSource:  "RESET SLAVE ALL",
+		adminWrites:   "SET GLOBAL read_only = 1",
+		semiSync:      "Rpl_semi_sync_master_status",
+		semiSyncAcks:  "Rpl_semi_sync_master_clients",
 		statementMax: func(d time.Duration) (string, string) {
 			return "max_statement_time", strconv.FormatFloat(d.Seconds(), 'f', -1, 64)
 		},
@@ -46,14 +58,20 @@ func mariaDB() *dialect {
 // connections before it does. Its statement limit covers SELECT only; lock wait and ReadMax bound the rest.
 func mySQL() *dialect {
 	return &dialect{
-		name:         "MySQL",
-		isolation:    "transaction_isolation",
-		lastGTID:     "SELECT @@GLOBAL.gtid_executed",
-		position:     "SELECT @@GLOBAL.gtid_executed",
-		wait:         "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, ?)",
-		replicas:     "SHOW REPLICA STATUS",
-		semiSync:     "Rpl_semi_sync_source_status",
-		semiSyncAcks: "Rpl_semi_sync_source_clients",
+		name:          "MySQL",
+		isolation:     "transaction_isolation",
+		lastGTID:      "SELECT @@GLOBAL.gtid_executed",
+		position:      "SELECT @@GLOBAL.gtid_executed",
+		wait:          "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, ?)",
+		replicas:      "SHOW REPLICA STATUS",
+		keepReceived:  "DO ?, ?", // it does so by itself
+		startApplying: "START REPLICA SQL_THREAD",
+		stopReceiving: "STOP REPLICA IO_THREAD",
+		stopReplica:   "STOP REPLICA",
+		forgetSource:  "RESET REPLICA ALL",
+		adminWrites:   "SET GLOBAL super_read_only = 0",
+		semiSync:      "Rpl_semi_sync_source_status",
+		semiSyncAcks:  "Rpl_semi_sync_source_clients",
 		statementMax: func(d time.Duration) (string, string) {
 			return "max_execution_time", strconv.FormatInt(d.Milliseconds(), 10)
 		},

@@ -136,3 +136,26 @@ func TestAHalfRestoredDatabaseIsNotOpened(t *testing.T) {
 		t.Errorf("it was opened: %v, %v", s, err)
 	}
 }
+
+// The source itself is not promoted: it would lose nothing but its peers' trust, and a mistyped address is more likely.
+func TestAServerThatTakesWritesIsNotPromoted(t *testing.T) {
+	t.Parallel()
+	config, database := storetest.Database(t)
+	done, err := store.Promote(testContext(t), database.Admin, config.System, config.Logger)
+	if !errors.Is(err, store.ErrTakesWrites) {
+		t.Errorf("promoted a server that takes writes: %+v, %v", done, err)
+	}
+	if takes, address, err := store.TakesWrites(testContext(t), config); !takes || address == "" || err != nil {
+		t.Errorf("the source at %q takes writes: %v, %v", address, takes, err)
+	}
+	config.Source = database.Replica
+	if takes, _, err := store.TakesWrites(testContext(t), config); takes || err != nil {
+		t.Errorf("the replica takes writes: %v, %v", takes, err)
+	}
+	var epoch int64
+	var state string
+	must(t, open(t, database.Admin).QueryRowContext(testContext(t), "SELECT epoch, state FROM `system`").Scan(&epoch, &state))
+	if epoch != 1 || state != "ready" {
+		t.Errorf("a refused promotion left the system %s in epoch %d", state, epoch)
+	}
+}
