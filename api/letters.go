@@ -102,7 +102,7 @@ func letterOf(letter events.DeadLetter) letterBody {
 	for i, event := range list {
 		if failures[i] == nil {
 			body.Types = append(body.Types, strings.TrimPrefix(event.Type, "lockstep."))
-			body.TransferIDs = append(body.TransferIDs, event.Subject)
+			body.TransferIDs = append(body.TransferIDs, strings.Split(event.Subject, ",")...) // credits are told together
 		}
 	}
 	return body
@@ -168,14 +168,16 @@ func (p *Peers) openLetters(ctx context.Context, limit int) (open []events.DeadL
 // operator to see, as a contradiction does.
 func (p *Peers) settled(ctx context.Context, letter events.DeadLetter) (bool, error) {
 	list, failures := events.Unpack(letter.Data)
-	facts := make([]peers.Fact, len(list))
-	ids := make([]ledger.TransferID, len(list))
+	var facts []peers.Fact
+	var ids []ledger.TransferID
 	for i, event := range list {
-		var err error
-		if facts[i], err = p.Directory.Read(event.Statement); err != nil || failures[i] != nil {
+		fact, err := p.Directory.Read(event.Statement)
+		if err != nil || failures[i] != nil {
 			return false, nil
 		}
-		ids[i] = ledger.TransferID(facts[i].ID)
+		for _, id := range fact.Transfers() {
+			facts, ids = append(facts, fact), append(ids, ledger.TransferID(id))
+		}
 	}
 	found, err := p.Books.Remittances(ctx, ids...)
 	if err != nil {

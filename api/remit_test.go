@@ -99,7 +99,7 @@ func TestATransferToAPeerIsAnsweredOnceForAll(t *testing.T) {
 	same(t, posted, p.do(t, "POST", "/v1/transfers", toBeta(from), as("alice", key, "Accept-Language", "ko")...))
 	p.bank.pass(time.Minute)
 	if _, err := p.bank.Submit(t.Context(), posting.Command{Operation: ledger.NoteCredit{
-		ID: ledger.TransferID(posted.field("id")), Peer: ledger.Peer{System: "beta"}, Epoch: 7, Currency: "KRW",
+		IDs: []ledger.TransferID{ledger.TransferID(posted.field("id"))}, Peer: ledger.Peer{System: "beta"}, Epoch: 7, Currency: "KRW",
 	}}); err != nil {
 		t.Fatal(err)
 	}

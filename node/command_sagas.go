@@ -39,7 +39,7 @@ lie at the broker: GET /v1/admin/dead-letters lists both.`
 
 // Run prints the sagas, those that wait the longest first.
 func (c *ListSagasCommand) Run(ctx context.Context, out io.Writer) error {
-	return withSagas(ctx, c.Config, func(log *saga.Log, db *store.Store) error {
+	return withSagas(ctx, c.Config, func(log transferSagas, db *store.Store) error {
 		list, err := log.List(ctx, saga.Filter(c.State), c.Limit)
 		if err != nil {
 			return err
@@ -76,7 +76,7 @@ type ShowSagaCommand struct {
 
 // Run prints the saga and how its transfer stands in this system.
 func (c *ShowSagaCommand) Run(ctx context.Context, out io.Writer) error {
-	return withSagas(ctx, c.Config, func(log *saga.Log, db *store.Store) error {
+	return withSagas(ctx, c.Config, func(log transferSagas, db *store.Store) error {
 		found, err := books{db}.Remittances(ctx, ledger.TransferID(c.ID))
 		if err != nil {
 			return err
@@ -134,7 +134,7 @@ type RetrySagaCommand struct {
 
 // Run makes it due; a running node takes it within a second.
 func (c *RetrySagaCommand) Run(ctx context.Context, out io.Writer) error {
-	return withSagas(ctx, c.Config, func(log *saga.Log, db *store.Store) error {
+	return withSagas(ctx, c.Config, func(log transferSagas, db *store.Store) error {
 		err := log.Resume(ctx, c.ID)
 		if errors.Is(err, saga.ErrNotFound) {
 			outbox := saga.Outbox{Database: sagaDatabase{db}}
@@ -205,8 +205,8 @@ func (c *AbortSagaCommand) secret() (string, error) {
 }
 
 // withSagas opens the log of a system's sagas, without starting a node.
-func withSagas(ctx context.Context, path string, work func(*saga.Log, *store.Store) error) error {
+func withSagas(ctx context.Context, path string, work func(transferSagas, *store.Store) error) error {
 	return withStore(ctx, path, func(config Config, db *store.Store) error {
-		return work(saga.NewLog(sagaDatabase{db}, config.Peers.StuckAfter), db)
+		return work(transferSagas{saga.NewLog(sagaDatabase{db}, config.Peers.StuckAfter), db}, db)
 	})
 }

@@ -121,7 +121,7 @@ func (n *Node) openPeers(ctx context.Context, registry prometheus.Registerer) er
 	n.onClose(func(context.Context) error { n.desk.Close(); return nil })
 	n.peers = &api.Peers{
 		Remitter: n.desk, Directory: directory, Client: client, Authorities: n.config.Peers.Authorities,
-		Nonces: nonces{n.store}, Epoch: n.store.Epoch, Raise: n.store.RaiseEpoch, Sagas: n.sagas, Books: books{n.store},
+		Nonces: nonces{n.store}, Epoch: n.store.Epoch, Raise: n.store.RaiseEpoch, Sagas: transferSagas{n.sagas, n.store}, Books: books{n.store},
 	}
 	if err := n.openRunner(ctx); err != nil {
 		return err
@@ -142,6 +142,7 @@ func (c Config) remit() remit.Config {
 func (n *Node) openRunner(ctx context.Context) error {
 	runner := saga.DefaultRunner(n.sagas, map[string]saga.Handler{"remit": n.desk.Remitting, "await": n.desk.Awaiting})
 	runner.Lease, runner.Logger, runner.Workers = n.config.Peers.LookAfter, n.log, 32
+	runner.Fetch = n.fetchSagas
 	runner.Poll = min(time.Second, n.config.Peers.LookAfter/2)
 	runner.Backoff.Max = max(n.config.Peers.LookAfter, runner.Backoff.Min)
 	if err := runner.Open(ctx); err != nil {
@@ -205,7 +206,10 @@ const (
 	consumeParallel = 8
 	publishJitter   = 0.2                    // so that the attempts of a message take about as long as its deliveries would
 	announcedMax    = 4096                   // messages that wait to be published at once; the sweeper takes the rest
+	peersPause      = 20 * time.Millisecond  // what several batches decide travels together, for no client waits for it
 	ownEventsPause  = 250 * time.Millisecond // own listeners are told together, for nobody's money waits for them
+	publishedMax    = 64                     // publications that wait to be forgotten
+	forgetPause     = 500 * time.Millisecond // before the sweeper would publish again what was published
 )
 
 // announced is what the engine's lanes hand over after each commit. They never wait here.
@@ -226,12 +230,42 @@ func (n *Node) announced(messages []saga.Message) {
 func (n *Node) announce(ctx context.Context) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var publishing sync.WaitGroup
-	publishing.Go(func() { n.publishFrom(ctx, n.toPeers, 0) })
-	publishing.Go(func() { n.publishFrom(ctx, n.toOwn, ownEventsPause) })
-	n.onClose(func(context.Context) error { cancel(); publishing.Wait(); return nil })
+	published := make(chan []string, publishedMax)
+	publishing.Go(func() { n.publishFrom(ctx, n.toPeers, peersPause, published) })
+	publishing.Go(func() { n.publishFrom(ctx, n.toOwn, ownEventsPause, published) })
+	var forgetting sync.WaitGroup
+	forgetting.Go(func() { n.forget(context.WithoutCancel(ctx), published) })
+	n.onClose(func(context.Context) error {
+		cancel()
+		publishing.Wait()
+		close(published)
+		forgetting.Wait()
+		return nil
+	})
 }
 
-func (n *Node) publishFrom(ctx context.Context, queue <-chan saga.Message, pause time.Duration) {
+// forget deletes from the outbox what was published, many rows at a time and the last ones when there will be no more.
+func (n *Node) forget(ctx context.Context, published <-chan []string) {
+	ticker := time.NewTicker(forgetPause)
+	defer ticker.Stop()
+	var ids []string
+	for more := true; more; {
+		select {
+		case list, open := <-published:
+			if ids, more = append(ids, list...), open; open {
+				continue
+			}
+		case <-ticker.C:
+		}
+		if err := n.outbox.Forget(ctx, ids...); err != nil {
+			n.log.Debug("the sweeper publishes again what was published", "error", err)
+		}
+		ids = nil
+	}
+}
+
+// publishFrom publishes what comes, all that comes within the pause together, and hands on what was taken.
+func (n *Node) publishFrom(ctx context.Context, queue <-chan saga.Message, pause time.Duration, published chan<- []string) {
 	for {
 		var batch []saga.Message
 		select {
@@ -240,12 +274,10 @@ func (n *Node) publishFrom(ctx context.Context, queue <-chan saga.Message, pause
 		case message := <-queue:
 			batch = append(batch, message)
 		}
-		if pause > 0 {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(pause):
-			}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
 		}
 		for more := true; more && len(batch) < outboxWorkers; {
 			select {
@@ -255,9 +287,11 @@ func (n *Node) publishFrom(ctx context.Context, queue <-chan saga.Message, pause
 				more = false
 			}
 		}
-		if err := n.outbox.PublishNow(ctx, batch...); err != nil && ctx.Err() == nil {
+		taken, err := n.outbox.Tell(ctx, batch...)
+		if err != nil && ctx.Err() == nil {
 			n.log.Debug("what was not published is left to the sweeper", "error", err)
 		}
+		published <- taken
 	}
 }
 

@@ -43,7 +43,7 @@ func (m sagaMetrics) Collect(to chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value float64) {
 		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value)
 	}
-	if counts, err := m.node.sagas.Counts(ctx); err == nil {
+	if counts, err := (transferSagas{m.node.sagas, m.node.store}).Counts(ctx); err == nil {
 		gauge(sagasInFlight, float64(counts.InFlight))
 		gauge(sagasOldest, counts.Oldest.Seconds())
 		gauge(sagasStuck, float64(counts.Stuck))

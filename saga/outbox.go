@@ -116,20 +116,46 @@ func (o *Outbox) Wake() {
 // PublishNow publishes messages that the caller has just committed, and deletes those that were taken. What fails is left
 // to the sweeper: nothing has to be done about the error.
 func (o *Outbox) PublishNow(ctx context.Context, messages ...Message) error {
-	waiting := make([]waiting, len(messages))
-	for i, m := range messages {
-		waiting[i].Message = m
+	published, err := o.Tell(ctx, messages...)
+	if err := errors.Join(err, o.Forget(ctx, published...)); err != nil {
+		return fmt.Errorf("publish at once: %w", err)
 	}
+	return nil
+}
+
+// Tell is the first half of PublishNow: it publishes, and lists the ids of the messages that were taken. The caller has them
+// forgotten before their Delay ends, or the sweeper publishes them again. A delete with a COMMIT of its own costs more than a
+// publication, so that a busy host tells many times and forgets once.
+func (o *Outbox) Tell(ctx context.Context, messages ...Message) (published []string, err error) {
 	var failures []error
-	for part := range slices.Chunk(waiting, o.Workers) {
-		o.publish(ctx, part)
-		for _, m := range part {
+	for part := range slices.Chunk(messages, o.Workers) {
+		waiting := make([]waiting, len(part))
+		for i, m := range part {
+			waiting[i].Message = m
+		}
+		o.publish(ctx, waiting)
+		for _, m := range waiting {
+			if m.err == nil {
+				published = append(published, m.ID)
+			}
 			failures = append(failures, m.err)
 		}
-		failures = append(failures, o.settle(ctx, part, false))
 	}
-	if err := errors.Join(failures...); err != nil {
-		return fmt.Errorf("publish at once: %w", err)
+	return published, errors.Join(failures...)
+}
+
+// forgetMax is how many messages one transaction forgets.
+const forgetMax = 500
+
+// Forget deletes messages that were published, also when ctx has ended. Ids that are not there are ignored.
+func (o *Outbox) Forget(ctx context.Context, ids ...string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleMax)
+	defer cancel()
+	for part := range slices.Chunk(ids, forgetMax) {
+		err := within(ctx, o.Database, func(tx Tx) error { return deleteBy("saga_outbox", "id", part).Exec(ctx, tx) })
+		if err != nil {
+			return fmt.Errorf("forget what was published: %w", err)
+		}
 	}
 	return nil
 }

@@ -66,6 +66,34 @@ func (f *fixture) awaitEmpty() {
 	within(f, "the outbox is empty", func() bool { return f.count("SELECT COUNT(*) FROM saga_outbox") == 0 })
 }
 
+// What was told is there until it is forgotten, so that who dies in between has it told again.
+func TestWhatWasToldIsForgottenLater(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	c := &carrier{}
+	o := f.outbox(c)
+	taken, left := message(t), message(t)
+	f.run(saga.Announce(taken, left))
+	c.hook = func(m saga.Message) {
+		if c.err = nil; m.ID == left.ID {
+			c.err = errors.New("not now")
+		}
+	}
+	published, err := o.Tell(t.Context(), taken, left)
+	if err == nil || !slices.Equal(published, []string{taken.ID}) {
+		t.Fatalf("published %v, %v", published, err)
+	}
+	if n := f.count("SELECT COUNT(*) FROM saga_outbox"); n != 2 {
+		t.Errorf("%d messages are there before they are forgotten", n)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	must(t, o.Forget(ended, append(published, "of nobody")...))
+	if n := f.count("SELECT COUNT(*) FROM saga_outbox WHERE id = ?", left.ID); n != 1 || f.count("SELECT COUNT(*) FROM saga_outbox") != 1 {
+		t.Errorf("what was not taken is gone, or what was taken is there")
+	}
+}
+
 func TestWhatIsAnnouncedIsPublishedAndDeleted(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

@@ -65,6 +65,9 @@ type Runner struct {
 	Workers  int                // handlers at once, of a connection each
 	Backoff  Backoff
 	Logger   *slog.Logger
+	// Fetch, if set, is called before each look, for a host that keeps sagas in a record of its own as long as nobody has to
+	// look after them: it starts those that are due.
+	Fetch func(ctx context.Context) error
 
 	loop  *loop
 	slots chan struct{}
@@ -124,7 +127,7 @@ func (r *Runner) pass(ctx context.Context) (more bool, err error) {
 	if free == 0 {
 		return false, nil
 	}
-	sagas, err := r.Log.Claim(ctx, slices.Collect(maps.Keys(r.Handlers)), r.Owner, free, r.Lease)
+	sagas, err := r.claim(ctx, free)
 	for range free - len(sagas) {
 		<-r.slots
 	}
@@ -141,6 +144,15 @@ func (r *Runner) pass(ctx context.Context) (more bool, err error) {
 		})
 	}
 	return len(sagas) == free, nil
+}
+
+func (r *Runner) claim(ctx context.Context, limit int) ([]Saga, error) {
+	if r.Fetch != nil {
+		if err := r.Fetch(ctx); err != nil {
+			return nil, fmt.Errorf("fetch sagas: %w", err)
+		}
+	}
+	return r.Log.Claim(ctx, slices.Collect(maps.Keys(r.Handlers)), r.Owner, limit, r.Lease)
 }
 
 // take waits for a free worker, and takes all that are free then.

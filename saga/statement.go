@@ -27,6 +27,7 @@ type New struct {
 	Data   []byte        // for its steps
 	Within time.Duration // the deadline, from now on; zero is none
 	Delay  time.Duration // runners leave it alone for so long, while the node that starts it goes on by itself
+	Age    time.Duration // of one that began before, in a record of the host's own
 }
 
 // Start inserts sagas, one or more; one that is there already stays as it is, so the transaction may be repeated.
@@ -39,10 +40,10 @@ func Start(sagas ...New) Statement {
 		if s.Within > 0 {
 			deadline = s.Within.Microseconds()
 		}
-		args = append(args, s.ID, s.Kind, s.Delay.Microseconds(), deadline, blob(s.Data))
+		args = append(args, s.ID, s.Kind, s.Delay.Microseconds(), deadline, blob(s.Data), s.Age.Microseconds())
 	}
 	const row = `(?, ?, 'running', UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, ?,
-		UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))`
+		UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND, UTC_TIMESTAMP(6))`
 	return Statement{`INSERT INTO sagas (id, kind, state, next_at, deadline, data, created_at, updated_at) VALUES ` +
 		repeat(row, len(sagas), ", ") + ` ON DUPLICATE KEY UPDATE id = VALUES(id)`, args}
 }

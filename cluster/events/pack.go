@@ -37,15 +37,18 @@ type Event struct {
 // Pack makes one batch of events (CloudEvents 1.0, JSON Event Format, section 4). It refuses an event that Unpack would
 // refuse, naming its place.
 func Pack(events []Event) ([]byte, error) {
-	items := make([]json.RawMessage, len(events))
+	batch := []byte{'['}
 	for i, event := range events {
 		item, err := event.encode()
 		if err != nil {
 			return nil, fmt.Errorf("pack event %d: %w", i, err)
 		}
-		items[i] = item
+		if i > 0 {
+			batch = append(batch, ',')
+		}
+		batch = append(batch, item...) // it is JSON already: encode has made it, or seen that
 	}
-	return json.Marshal(items)
+	return append(batch, ']'), nil
 }
 
 func (e Event) encode() (json.RawMessage, error) {

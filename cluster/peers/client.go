@@ -28,7 +28,9 @@ const (
 	flyingMax    = 4               // requests of a kind under way to one peer
 	answerMax    = 1 << 20         // bytes
 	questionsMax = 60 << 10        // bytes of what one request asks; a peer takes bodies of 64 KiB
-	breakerAfter = 5               // failures in a row, and a peer is left alone
+	worthFlying  = 64              // prepares that make a request while another one is under way
+	patienceMax  = 20 * time.Millisecond
+	breakerAfter = 5 // failures in a row, and a peer is left alone
 	breakerPause = time.Second
 )
 
@@ -113,6 +115,7 @@ func (c *Client) line(peer string) *line {
 	if !there {
 		found = &line{breaker: circuitbreaker.NewBuilder[any]().WithFailureThreshold(breakerAfter).WithDelay(breakerPause).Build()}
 		found.prepares.limit, found.prepares.bytesMax, found.prepares.size = flyingMax, questionsMax, sizeOf
+		found.prepares.worth, found.prepares.patience = worthFlying, patienceMax
 		found.prepares.onBatch = func(items int) { c.metrics.items.Observe(float64(items)) }
 		found.prepares.ask = func(ctx context.Context, transfers []Transfer) ([]PrepareResult, error) {
 			return c.prepare(ctx, peer, transfers)

@@ -4,19 +4,25 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 )
 
 // combiner gathers questions to one peer: while requests are under way, what comes meanwhile travels together in the next.
+// A question that finds none under way leaves at once. Beside others a request leaves when it is worth its signatures and its
+// nonce, or when its first question has waited for long enough.
 type combiner[Q, A any] struct {
 	ask      func(ctx context.Context, questions []Q) ([]A, error)
 	size     func(question Q) int // bytes of a question in a request
 	limit    int                  // requests under way at a time
+	worth    int                  // questions that make a request beside others
+	patience time.Duration        // that a question has for company
 	bytesMax int                  // of the questions of one request; a longer one travels alone
 	onBatch  func(questions int)
 
 	mu      sync.Mutex
 	waiting []*question[Q, A]
 	flying  int
+	timer   *time.Timer // until the patience of those that wait ends; nil when none runs
 }
 
 type question[Q, A any] struct {
@@ -38,7 +44,7 @@ func (c *combiner[Q, A]) do(ctx context.Context, asked Q) (A, error) {
 	q := &question[Q, A]{ctx: ctx, asked: asked, bytes: c.size(asked), done: make(chan struct{})}
 	c.mu.Lock()
 	c.waiting = append(c.waiting, q)
-	c.launch()
+	c.launch(false)
 	c.mu.Unlock()
 	select {
 	case <-q.done:
@@ -49,9 +55,13 @@ func (c *combiner[Q, A]) do(ctx context.Context, asked Q) (A, error) {
 	}
 }
 
-// launch sends what waits, if there is room. The caller holds the lock.
-func (c *combiner[Q, A]) launch() {
+// launch sends what waits, if there is room and it is time. The caller holds the lock.
+func (c *combiner[Q, A]) launch(impatient bool) {
 	for len(c.waiting) > 0 && c.flying < c.limit {
+		if c.flying > 0 && len(c.waiting) < c.worth && !impatient {
+			c.wait()
+			return
+		}
 		count := c.fitting()
 		batch := c.waiting[:count:count]
 		c.waiting = c.waiting[count:]
@@ -70,12 +80,25 @@ func (c *combiner[Q, A]) fitting() int {
 	return count
 }
 
+// wait has what waits sent when its patience ends.
+func (c *combiner[Q, A]) wait() {
+	if c.timer != nil {
+		return
+	}
+	c.timer = time.AfterFunc(c.patience, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.timer = nil
+		c.launch(true)
+	})
+}
+
 func (c *combiner[Q, A]) fly(batch []*question[Q, A]) {
 	c.send(batch)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.flying--
-	c.launch()
+	c.launch(false)
 }
 
 // send asks a batch; one that is refused whole is asked again in halves, down to the question that is refused alone.

@@ -90,6 +90,46 @@ func TestQuestionsGatherWhileRequestsAreUnderWay(t *testing.T) {
 	all.Wait()
 }
 
+// A request is worth a nonce and two signatures beside others only when it carries enough.
+func TestARequestBesideOthersWaitsForCompany(t *testing.T) {
+	t.Parallel()
+	c, flights := tower(4, 1000)
+	c.Gathers(3, time.Hour)
+	all := crowd{tb: t, c: c}
+	all.ask(0)
+	alone := <-flights // nothing else is under way
+	for i := 1; i < 3; i++ {
+		all.ask(i)
+		until(t, "the question waits", func() bool { return c.Waiting() == i })
+	}
+	all.ask(3)
+	three := <-flights
+	if len(three.questions) != 3 {
+		t.Errorf("beside another, a request asked %v", three.questions)
+	}
+	all.ask(4)
+	until(t, "the question waits", func() bool { return c.Waiting() == 1 })
+	alone.answer <- nil
+	three.answer <- nil
+	last := <-flights // nothing else is under way any more
+	last.answer <- nil
+	all.Wait()
+}
+
+func TestPatienceForCompanyEnds(t *testing.T) {
+	t.Parallel()
+	c, flights := tower(4, 1000)
+	c.Gathers(3, time.Millisecond)
+	all := crowd{tb: t, c: c}
+	all.ask(0)
+	first := <-flights
+	all.ask(1)
+	second := <-flights
+	first.answer <- nil
+	second.answer <- nil
+	all.Wait()
+}
+
 func TestOnlySoManyRequestsFlyAndNoneIsLongerThanAllowed(t *testing.T) {
 	t.Parallel()
 	var flying, most, longest, requests atomic.Int64

@@ -42,6 +42,7 @@ type Directory struct {
 	load   func(ctx context.Context) ([]Peer, error)
 	log    *slog.Logger
 	now    atomic.Pointer[reading]
+	signed statement.Memory
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -147,12 +148,26 @@ const requestLife = 30 * time.Second
 
 // State signs a fact.
 func (d *Directory) State(fact Fact) (string, error) {
-	text, err := json.Marshal(fact)
+	stated, err := d.StateAll([]Fact{fact})
 	if err != nil {
-		return "", fmt.Errorf("encode a fact: %w", err)
+		return "", err
+	}
+	return stated[0], nil
+}
+
+// StateAll signs facts, each so that it can be believed by itself, at the cost of one signature.
+func (d *Directory) StateAll(facts []Fact) (stated []string, err error) {
+	if len(facts) == 0 {
+		return nil, nil
+	}
+	texts := make([][]byte, len(facts))
+	for i, fact := range facts {
+		if texts[i], err = json.Marshal(fact); err != nil {
+			return nil, fmt.Errorf("encode a fact: %w", err)
+		}
 	}
 	keyID, private := d.keys.Signer()
-	return statement.Sign(keyID, private, FactType, text), nil
+	return statement.SignAll(keyID, private, FactType, texts), nil
 }
 
 // ErrForeign says that a fact is signed by another than the one that states it, or stated to another.
@@ -166,7 +181,7 @@ func (d *Directory) Read(jws string) (Fact, error) {
 		owner = key.Peer
 		return key.Public, known
 	}
-	_, text, err := statement.Verify(jws, keys, FactType)
+	_, text, err := d.signed.Verify(jws, keys, FactType)
 	if err != nil {
 		return Fact{}, err
 	}

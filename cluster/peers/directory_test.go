@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"reflect"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -60,7 +61,7 @@ func TestAFactIsBelievedOfItsOwnPeerOnly(t *testing.T) {
 		return jws
 	}
 	fact := peers.Fact{ID: "t1", Type: "transfer.committed", From: "beta", To: "alpha", Epoch: 1, Amount: "10", Currency: "KRW", At: time.Unix(1, 0).UTC()}
-	if read, err := d.Read(state(keysOf("beta"), fact)); err != nil || read != fact {
+	if read, err := d.Read(state(keysOf("beta"), fact)); err != nil || !reflect.DeepEqual(read, fact) {
 		t.Errorf("got %+v, %v", read, err)
 	}
 	toGamma, fromAlpha := fact, fact
@@ -83,7 +84,7 @@ func TestAFactIsBelievedOfItsOwnPeerOnly(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", name, err, c.want)
 		}
 	}
-	if read, err := d.ReadOwn(state(keysOf("alpha"), fromAlpha)); err != nil || read != fromAlpha {
+	if read, err := d.ReadOwn(state(keysOf("alpha"), fromAlpha)); err != nil || !reflect.DeepEqual(read, fromAlpha) {
 		t.Errorf("our own fact is %+v, %v", read, err)
 	}
 	if _, err := d.ReadOwn(state(keysOf("beta"), fromAlpha)); !errors.Is(err, statement.ErrUnknownKey) {

@@ -1,6 +1,9 @@
 package peers
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Bounds.
 const (
@@ -14,6 +17,11 @@ type Combiner struct{ inside combiner[int, int] }
 // NewCombiner makes one.
 func NewCombiner(limit, bytesMax int, ask func(ctx context.Context, questions []int) ([]int, error)) *Combiner {
 	return &Combiner{combiner[int, int]{ask: ask, limit: limit, bytesMax: bytesMax, size: func(question int) int { return question }}}
+}
+
+// Gathers makes requests beside others wait until they have so many questions, or for so long.
+func (c *Combiner) Gathers(worth int, patience time.Duration) {
+	c.inside.worth, c.inside.patience = worth, patience
 }
 
 // Do asks.

@@ -121,18 +121,27 @@ type ListAnswer struct {
 // Fact is what one system states to another about a transfer, signed over its bytes. It does not expire: it may come late
 // and often.
 type Fact struct {
-	ID          string    `json:"id"`
-	Type        string    `json:"type"` // transfer.committed, transfer.aborted or transfer.credited
-	From        string    `json:"from"` // the system that states it
-	To          string    `json:"to"`   // the system that it is stated to
+	ID          string    `json:"id,omitempty"`
+	IDs         []string  `json:"ids,omitempty"` // of a credited, which is about 1 to BatchMax transfers of one currency
+	Type        string    `json:"type"`          // transfer.committed, transfer.aborted or transfer.credited
+	From        string    `json:"from"`          // the system that states it
+	To          string    `json:"to"`            // the system that it is stated to
 	Epoch       int64     `json:"epoch"`
 	PayeeEpoch  int64     `json:"payee_epoch,omitempty"` // from the promise, of a committed
-	Payer       string    `json:"payer"`
-	Payee       string    `json:"payee"`
-	Amount      string    `json:"amount"`
-	Currency    string    `json:"currency"`
+	Payer       string    `json:"payer,omitempty"`
+	Payee       string    `json:"payee,omitempty"`
+	Amount      string    `json:"amount,omitempty"`
+	Currency    string    `json:"currency,omitempty"`
 	Description string    `json:"description,omitempty"`
 	At          time.Time `json:"at"`
+}
+
+// Transfers lists the ids of the transfers that the fact is about.
+func (f Fact) Transfers() []string {
+	if f.ID == "" {
+		return f.IDs
+	}
+	return []string{f.ID}
 }
 
 // FactType is the typ of a signed fact.

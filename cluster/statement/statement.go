@@ -1,12 +1,14 @@
 // Package statement signs facts that one payment system tells another and that may be read late and often: a transfer
 // was committed, a transfer was aborted. A statement does not expire and has no nonce; what makes repeats harmless is
-// the receiver's barrier. It is a JWS in compact form (RFC 7515) with EdDSA over Ed25519 (RFC 8037) and nothing else:
-// there is no algorithm to choose, and no member of the header that could change what the signature means.
+// the receiver's barrier. It is a JWS in compact form (RFC 7515) with EdDSA over Ed25519 (RFC 8037), or one of many that share
+// such a signature (SignAll), and nothing else: there is no algorithm to choose, and no member of the header that could
+// change what the signature means.
 package statement
 
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -48,9 +50,19 @@ func Sign(keyID string, key ed25519.PrivateKey, typ string, payload []byte) stri
 // no more. The typ has to be the one that is asked for. A statement has one form: whatever byte of it changes, it is
 // refused with ErrInvalid or, when it was the key id, ErrUnknownKey.
 func Verify(jws string, keys func(keyID string) (ed25519.PublicKey, bool), typ string) (keyID string, payload []byte, err error) {
+	return new(Memory).Verify(jws, keys, typ)
+}
+
+// Verify is the function of this name; of statements that share a signature it verifies that once.
+func (m *Memory) Verify(jws string, keys func(keyID string) (ed25519.PublicKey, bool), typ string) (keyID string, payload []byte, err error) {
 	parts := strings.Split(jws, ".")
-	if len(parts) != 3 {
-		return "", nil, fmt.Errorf("%w: it has %d parts, not 3", ErrInvalid, len(parts))
+	expected := algorithm
+	switch len(parts) {
+	case 3:
+	case 4:
+		expected = algorithmTree
+	default:
+		return "", nil, fmt.Errorf("%w: it has %d parts, not 3 or 4", ErrInvalid, len(parts))
 	}
 	decoded := make([][]byte, len(parts))
 	for i, part := range parts {
@@ -62,17 +74,29 @@ func Verify(jws string, keys func(keyID string) (ed25519.PublicKey, bool), typ s
 	if err != nil {
 		return "", nil, err
 	}
-	if h.Alg != algorithm || h.Typ != typ {
-		return "", nil, fmt.Errorf("%w: it is a %q by %q, not a %q by %s", ErrInvalid, h.Typ, h.Alg, typ, algorithm)
+	if h.Alg != expected || h.Typ != typ {
+		return "", nil, fmt.Errorf("%w: it is a %q by %q, not a %q by %s", ErrInvalid, h.Typ, h.Alg, typ, expected)
 	}
 	key, ok := keys(h.Kid)
 	if !ok || len(key) != ed25519.PublicKeySize {
 		return "", nil, fmt.Errorf("%w: %q", ErrUnknownKey, h.Kid)
 	}
-	if !ed25519.Verify(key, []byte(parts[0]+"."+parts[1]), decoded[2]) {
+	if !m.proves(key, parts[0]+"."+parts[1], decoded[2:]) {
 		return "", nil, fmt.Errorf("%w: key %q did not sign it", ErrInvalid, h.Kid)
 	}
 	return h.Kid, decoded[1], nil
+}
+
+// proves tells whether what follows the text, a signature or a path and a signature, shows that the key signed it.
+func (m *Memory) proves(key ed25519.PublicKey, text string, proof [][]byte) bool {
+	if len(proof) == 1 {
+		return ed25519.Verify(key, []byte(text), proof[0])
+	}
+	path, signature := proof[0], proof[1]
+	if len(path) == 0 || len(path)%sha256.Size != 0 || len(path) > pathMax*sha256.Size {
+		return false
+	}
+	return m.signed(key, rootFrom(leafOf(text), path), signature)
 }
 
 // parseHeader reads member by member, because encoding/json takes names in any case and the last of two equal ones.

@@ -108,10 +108,5 @@ func StripeOf(id AccountID) (system AccountID, currency Currency) {
 		return 0, ""
 	}
 	parts := int64(id-stripeIDsMin) / (nodesMax * lanesMax)
-	for code, unit := range currencies {
-		if unit.numeric == parts%1000 {
-			return AccountID(parts / 1000), code
-		}
-	}
-	return AccountID(parts / 1000), ""
+	return AccountID(parts / 1000), numbered()[parts%1000]
 }

@@ -1,5 +1,7 @@
 package ledger
 
+import "sync"
+
 // Currency is an ISO 4217 alphabetic code that ParseCurrency accepted.
 type Currency string
 
@@ -13,6 +15,15 @@ func ParseCurrency(code string) (Currency, error) {
 
 // Decimals tells how many decimals the major unit has: KRW 0, USD 2, KWD 3.
 func (c Currency) Decimals() int { return currencies[c].decimals }
+
+// numbered are the currencies by their ISO 4217 number.
+var numbered = sync.OnceValue(func() map[int64]Currency {
+	codes := make(map[int64]Currency, len(currencies))
+	for code, unit := range currencies {
+		codes[unit.numeric] = code
+	}
+	return codes
+})
 
 // numeric is the ISO 4217 numeric code, from which the ids of stripes are computed.
 func (c Currency) numeric() int64 { return currencies[c].numeric }

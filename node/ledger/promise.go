@@ -178,7 +178,9 @@ func (c Credit) book(b *Book, next Remittance, transfer Transfer, promised bool)
 	next.State, next.PayerEpoch, next.FinishedAt, next.Statement, next.Transfer = Posted, c.Epoch, b.Now, c.Statement, &transfer
 	b.putRemittance(next)
 	b.finishSaga(c.ID)
-	b.tell(PeerEvent{Peer: c.Peer.System, Type: EventCredited, Epoch: b.epoch(c.OwnEpoch), Remittance: next})
+	b.tell(PeerEvent{
+		Peer: c.Peer.System, Type: EventCredited, Epoch: max(b.epoch(c.OwnEpoch), next.PayeeEpoch), ID: c.ID, Amount: transfer.Amount, At: b.Now,
+	})
 	return Result{Transfer: &transfer, Remittance: &next}, nil
 }
 

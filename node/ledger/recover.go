@@ -87,6 +87,6 @@ func (r Recover) post(b *Book, payer *Account, next Remittance, transfer Transfe
 	next.FinishedAt, next.CreditedAt, next.Transfer = b.Now, b.Now, &transfer
 	b.putRemittance(next)
 	b.finishSaga(r.ID)
-	b.tell(PeerEvent{Peer: next.Payee, Type: EventCommitted, Epoch: next.PayerEpoch, Remittance: next})
+	b.tell(DecisionOf(next, next.PayerEpoch))
 	return Result{Transfer: &transfer, Remittance: &next}, nil
 }

@@ -73,7 +73,7 @@ func TestAForgottenPaymentIsPostedOnce(t *testing.T) {
 				t.Errorf("%s: the payer is %+v", name, changed)
 			}
 		}
-		if events := c.book.Events; len(events) != 1 || events[0].Type != ledger.EventCommitted || events[0].PayerEpoch != 7 {
+		if events := c.book.Events; len(events) != 1 || events[0].Type != ledger.EventCommitted || events[0].Epoch != 7 {
 			t.Errorf("%s: the peer, which may have lost by now what it has shown, is told %+v", name, events)
 		}
 	}

@@ -129,23 +129,17 @@ func (c Conclude) Apply(b *Book) (Result, error) {
 	next.Transfer = &transfer
 	b.putRemittance(next)
 	b.finishSaga(c.ID)
-	b.tell(PeerEvent{Peer: next.Payee, Type: decision(c.End), Epoch: next.PayerEpoch, Remittance: next})
+	b.tell(DecisionOf(next, next.PayerEpoch))
 	return Result{Transfer: &transfer, Remittance: &next}, nil
 }
 
-func decision(end State) string {
-	if end == Posted {
-		return EventCommitted
-	}
-	return EventAborted
-}
-
-// NoteCredit remembers in the payer's system that the payee's has booked the credit. It changes no money.
+// NoteCredit remembers in the payer's system that the payee's has booked credits. It changes no money. Many travel
+// together, for nobody waits for one of them.
 type NoteCredit struct {
-	ID       TransferID
+	IDs      []TransferID
 	Peer     Peer // that says so
 	Epoch    int64
-	Currency Currency
+	Currency Currency // of all of them
 }
 
 // Accounts is empty.
@@ -154,32 +148,49 @@ func (n NoteCredit) Accounts(string, Lane) []AccountID { return nil }
 // Holds is empty.
 func (n NoteCredit) Holds() []HoldID { return nil }
 
-// Remittances is the one that was credited.
-func (n NoteCredit) Remittances() []TransferID { return []TransferID{n.ID} }
+// Remittances are those that were credited.
+func (n NoteCredit) Remittances() []TransferID { return n.IDs }
 
 // Exposures is the one to the peer, for its epoch.
 func (n NoteCredit) Exposures() []ExposureKey { return []ExposureKey{{n.Peer.System, n.Currency}} }
 
-// Apply notes the time, once. A credit that we never posted, or that another peer is to book, is a conflict. But what we
-// have posted may be among what we have lost, until the books are reconciled; and what both systems have lost, so that the
-// peer has begun another epoch since it said so, never happened.
-func (n NoteCredit) Apply(b *Book) (Result, error) {
-	found, there := b.remittances[n.ID]
-	if !there || found.Payer != b.System || found.Payee != n.Peer.System || found.State != Posted {
-		if err := b.mayDecide(); err != nil {
+// Apply notes the time, once for each, of all or, when it refuses one, of none.
+func (n NoteCredit) Apply(b *Book) (result Result, err error) {
+	for _, id := range n.IDs {
+		if err := n.check(b, id); err != nil {
 			return Result{}, err
 		}
-		if n.Epoch < b.exposures[ExposureKey{n.Peer.System, n.Currency}].Epoch {
-			return Result{}, errStale(n.ID)
+	}
+	for _, id := range n.IDs {
+		found := b.remittances[id]
+		if found.CreditedAt.IsZero() {
+			next := *found
+			next.CreditedAt = b.Now
+			if next.CreditedAt.Before(found.FinishedAt) { // without an account to lock, the time is the node's estimate
+				next.CreditedAt = found.FinishedAt
+			}
+			b.noteCredit(next)
 		}
-		return Result{}, Refuse(TransferConflict, "the peer credited %s, which this system has not posted", n.ID)
+		result.Remittance = b.remittances[id]
 	}
-	if found.CreditedAt.IsZero() {
-		next := *found
-		next.CreditedAt = b.Now
-		b.putRemittance(next)
+	return result, nil
+}
+
+// check refuses a credit that we never posted, or that another peer is to book: a conflict. But what we have posted may be
+// among what we have lost, until the books are reconciled; and what both systems have lost, so that the peer has begun
+// another epoch since it said so, never happened.
+func (n NoteCredit) check(b *Book, id TransferID) error {
+	found, there := b.remittances[id]
+	if there && found.Payer == b.System && found.Payee == n.Peer.System && found.State == Posted {
+		return nil
 	}
-	return Result{Remittance: b.remittances[n.ID]}, nil
+	if err := b.mayDecide(); err != nil {
+		return err
+	}
+	if n.Epoch < b.exposures[ExposureKey{n.Peer.System, n.Currency}].Epoch {
+		return errStale(id)
+	}
+	return Refuse(TransferConflict, "the peer credited %s, which this system has not posted", id)
 }
 
 // Close ends a remittance that is not there: from then on it is voided, and nothing that speaks of it later changes

@@ -75,12 +75,31 @@ func (e *Exposure) Open() int64 { return e.Reserved + e.Credited - e.Posted - e.
 // admits tells whether the peer may be trusted with another amount.
 func (e *Exposure) admits(amount int64) bool { return !e.Capped || e.Open() <= e.Cap-amount }
 
-// PeerEvent is what a decision in the payer's system, or a credit in the payee's, has to tell the other one.
+// PeerEvent is what a decision in the payer's system, or a credit in the payee's, has to tell the other one. It is all that
+// an outbox keeps of it; a credit is about a transfer that the other one knows, so that its id says enough.
 type PeerEvent struct {
-	Peer  string // that hears it
-	Type  string // EventCommitted, EventAborted or EventCredited
-	Epoch int64  // of this system, when it happened
-	Remittance
+	Peer        string // that hears it
+	Type        string // EventCommitted, EventAborted or EventCredited
+	Epoch       int64  // of this system, when it happened
+	PayeeEpoch  int64  `json:",omitempty"` // from the promise, of a decision
+	ID          TransferID
+	From        Number `json:",omitempty"`
+	To          Number `json:",omitempty"`
+	Amount      Money
+	Description string `json:",omitempty"`
+	At          time.Time
+}
+
+// DecisionOf is what the payer's system tells of its decision, in an epoch of its own.
+func DecisionOf(r Remittance, epoch int64) PeerEvent {
+	event := PeerEvent{Peer: r.Payee, Type: EventAborted, Epoch: epoch, PayeeEpoch: r.PayeeEpoch, ID: r.ID, At: r.FinishedAt}
+	if r.State == Posted {
+		event.Type = EventCommitted
+	}
+	if t := r.Transfer; t != nil {
+		event.From, event.To, event.Amount, event.Description = t.From, t.To, t.Amount, t.Description
+	}
+	return event
 }
 
 // The events between two systems.

@@ -29,6 +29,8 @@ var (
 type remoteRows struct {
 	accounts    map[ledger.AccountID]ledger.Account
 	remittances map[ledger.TransferID]ledger.Remittance
+	beside      []ledger.Operation         // in the next batch
+	noted       map[ledger.TransferID]bool // in the last one
 	exposures   map[ledger.ExposureKey]ledger.Exposure
 	entries     []ledger.Entry
 	events      []string
@@ -81,6 +83,12 @@ func (r *remoteRows) do(operation ledger.RemoteOperation) (*ledger.Remittance, l
 	book.WithPeers(remittances, exposures)
 	book.Stand(ownEpoch, r.reconciled)
 	result, err := operation.Apply(book)
+	for _, other := range r.beside {
+		if _, err := other.Apply(book); err != nil {
+			panic(err)
+		}
+	}
+	r.noted = map[ledger.TransferID]bool{remitted: book.Noted(remitted)}
 	r.keep(book)
 	return result.Remittance, ledger.CodeOf(err)
 }
@@ -170,7 +178,7 @@ func credit() ledger.Credit {
 func release() ledger.Release { return ledger.Release{Promise: promised(60)} }
 
 func noteCredit() ledger.NoteCredit {
-	return ledger.NoteCredit{ID: remitted, Peer: beta, Epoch: peerEpoch, Currency: "KRW"}
+	return ledger.NoteCredit{IDs: []ledger.TransferID{remitted}, Peer: beta, Epoch: peerEpoch, Currency: "KRW"}
 }
 
 func closing(payer, payee string) ledger.Close {

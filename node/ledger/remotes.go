@@ -10,6 +10,7 @@ type remotes struct {
 	remittances map[TransferID]*Remittance
 	exposures   map[ExposureKey]*Exposure
 	made        map[TransferID]bool // put into the book: true when the row is new
+	noted       map[TransferID]bool // put with nothing changed but the time of its credit
 	exposed     map[ExposureKey]bool
 
 	ownEpoch     int64
@@ -21,7 +22,7 @@ func (b *Book) WithPeers(remittances []Remittance, exposures []Exposure) {
 	b.remotes = remotes{
 		ownEpoch: b.ownEpoch, unreconciled: b.unreconciled,
 		remittances: make(map[TransferID]*Remittance, len(remittances)), exposures: make(map[ExposureKey]*Exposure, len(exposures)),
-		made: map[TransferID]bool{}, exposed: map[ExposureKey]bool{},
+		made: map[TransferID]bool{}, noted: map[TransferID]bool{}, exposed: map[ExposureKey]bool{},
 	}
 	for _, remittance := range remittances {
 		b.remittances[remittance.ID] = &remittance
@@ -73,7 +74,21 @@ func (b *Book) putRemittance(r Remittance) {
 	isNew, before := b.made[r.ID]
 	b.remittances[r.ID] = &r
 	b.made[r.ID] = before && isNew || !before && !there
+	delete(b.noted, r.ID)
 }
+
+// noteCredit writes the time of a remittance's credit.
+func (b *Book) noteCredit(r Remittance) {
+	_, changed := b.made[r.ID]
+	onlyNoted := !changed || b.noted[r.ID]
+	b.putRemittance(r)
+	if onlyNoted {
+		b.noted[r.ID] = true
+	}
+}
+
+// Noted tells of a changed remittance whether nothing changed but the time of its credit.
+func (b *Book) Noted(id TransferID) bool { return b.noted[id] }
 
 // expose changes an exposure, which is locked.
 func (b *Book) expose(key ExposureKey, change func(*Exposure)) {

@@ -23,8 +23,9 @@ type batch struct {
 	claims  map[string]store.ClaimRow // as read back, by id
 	replays map[ledger.TransferID]ledger.Result
 	book    *ledger.Book
-	told    []saga.Message     // to be published once it has committed
-	busy    []ledger.AccountID // kept by another transaction
+	logged  map[ledger.TransferID]bool // remittances whose saga may have a row
+	told    []saga.Message             // to be published once it has committed
+	busy    []ledger.AccountID         // kept by another transaction
 }
 
 // errKeysUsed says that one of the batch's keys has a row.

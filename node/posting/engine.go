@@ -30,7 +30,7 @@ type Config struct {
 	RepeatsMax        int           // tries of one batch after deadlocks and lock wait timeouts
 	BackMin           time.Duration // a command of a busy account first returns to the queue for this long, then for twice as long
 	BackMax           time.Duration // and so on up to this, each with up to half of it added by chance
-	LateRelease       bool // Redis locks are given back after COMMIT and not just before it; for benchmarks
+	LateRelease       bool          // Redis locks are given back after COMMIT and not just before it; for benchmarks
 
 	// Announced, if set, hears what each committed batch has written to the outbox, so that it need not wait for the sweeper.
 	// It is called by the lane and must not wait.

@@ -58,7 +58,11 @@ func (l *lane) run() {
 		began := time.Now()
 		l.process(batch)
 		l.queue.release(batch)
-		l.gather(len(batch), time.Since(began)/gatherShare)
+		if took := time.Since(began); len(batch) >= remoteGatherFrom && betweenSystems(batch) {
+			l.gather(len(batch), min(took, remoteGatherMax), remoteGatherStep)
+		} else {
+			l.gather(len(batch), took/gatherShare, gatherStep)
+		}
 	}
 }
 
@@ -68,13 +72,27 @@ const (
 	gatherIdle  = 2                      // steps in which nobody came
 )
 
+// A transfer between two systems is in three batches, one after the other, before its client hears of it. Lanes that ran one
+// batch after the other would have each of them nearly empty, and it is batches that cost; so who comes next has as long to come
+// as the last batch took.
+const (
+	remoteGatherFrom = 16 // commands: few clients are not made to wait for one another
+	remoteGatherMax  = 25 * time.Millisecond
+	remoteGatherStep = 2 * time.Millisecond
+)
+
+// betweenSystems tells whether a batch has a step of a transfer between two systems.
+func betweenSystems(batch []*task) bool {
+	return slices.ContainsFunc(batch, func(t *task) bool { _, is := t.Operation.(ledger.RemoteOperation); return is })
+}
+
 // gather lets the callers that were just answered ask again before the next batch is taken. They would else be late for
 // it by a moment and wait for its end, with half of all callers in each batch. When nobody waits, nobody is made to.
-func (l *lane) gather(answered int, atMost time.Duration) {
+func (l *lane) gather(answered int, atMost, step time.Duration) {
 	waiting := l.queue.length()
 	all := waiting + answered
 	for end, idle := time.Now().Add(atMost), 0; waiting > 0 && waiting < all && idle < gatherIdle && time.Now().Before(end); {
-		time.Sleep(gatherStep)
+		time.Sleep(step)
 		idle++
 		if more := l.queue.length(); more > waiting {
 			waiting, idle = more, 0

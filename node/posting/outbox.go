@@ -53,7 +53,7 @@ func ownEvents(book *ledger.Book) map[string][]string {
 	}
 	made, changed := book.ChangedRemittances()
 	for _, remittance := range slices.Concat(made, changed) {
-		if remittance.Transfer != nil {
+		if remittance.Transfer != nil && !book.Noted(remittance.ID) { // the peer's credit is no news of the transfer
 			note("transfer."+string(remittance.State), string(remittance.ID))
 		}
 	}

@@ -51,21 +51,14 @@ func (l *lane) lockRemotes(ctx context.Context, b *batch) error {
 	if !any {
 		return nil
 	}
-	standing, err := store.ReadStanding(ctx, b.tx)
-	if err != nil {
-		return err
-	}
-	exposures, err := store.LockExposures(ctx, b.tx, ledger.SortExposures(keys))
-	if err != nil {
-		return err
-	}
 	slices.Sort(ids)
-	remittances, err := store.LockRemittances(ctx, b.tx, slices.Compact(ids))
+	remotes, err := store.LockRemotes(ctx, b.tx, ledger.SortExposures(keys), slices.Compact(ids))
 	if err != nil {
 		return err
 	}
-	b.book.WithPeers(remittances, exposures)
-	b.book.Stand(standing.Epoch, standing.Reconciled)
+	b.logged = remotes.Logged
+	b.book.WithPeers(remotes.Remittances, remotes.Exposures)
+	b.book.Stand(remotes.Standing.Epoch, remotes.Standing.Reconciled)
 	return nil
 }
 
@@ -73,21 +66,25 @@ func (l *lane) lockRemotes(ctx context.Context, b *batch) error {
 // rows were added that another transaction may have added as well.
 func writeRemotes(b *batch) (raceable bool) {
 	made, changed := b.book.ChangedRemittances()
-	store.InsertRemittances(b.tx, made)
-	store.UpdateRemittances(b.tx, changed)
-	store.UpdateExposures(b.tx, b.book.ChangedExposures())
-	if len(b.book.Started) > 0 {
-		var sagas []saga.New
-		for _, start := range b.book.Started {
-			sagas = append(sagas, saga.New{ID: string(start.ID), Kind: string(start.Kind), Delay: start.After})
+	store.InsertRemittances(b.tx, made, b.book.Started...)
+	var decided, noted []ledger.Remittance
+	for _, remittance := range changed {
+		if b.book.Noted(remittance.ID) {
+			noted = append(noted, remittance)
+		} else {
+			decided = append(decided, remittance)
 		}
-		send(b, saga.Start(sagas...))
 	}
-	if len(b.book.Finished) > 0 {
-		var ids []string
-		for _, id := range b.book.Finished {
+	store.UpdateRemittances(b.tx, decided)
+	store.NoteCredits(b.tx, noted)
+	store.UpdateExposures(b.tx, b.book.ChangedExposures())
+	var ids []string
+	for _, id := range b.book.Finished {
+		if b.logged[id] { // most end before somebody has to look after them
 			ids = append(ids, string(id))
 		}
+	}
+	if len(ids) > 0 {
 		send(b, saga.Finish(ids...))
 	}
 	return len(made) > 0

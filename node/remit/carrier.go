@@ -1,6 +1,7 @@
 package remit
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -45,16 +46,13 @@ const eventsMax = 400
 // follows from all that it tells, so that the broker drops a plain repeat, and nothing that tells of anything more; other
 // repeats are dropped by whoever hears them.
 func (c *Carrier) PublishAll(ctx context.Context, messages []saga.Message) error {
-	to := messages[0].Destination
-	packed := map[string][]events.Event{}
-	for _, m := range messages {
-		list, err := c.read(m)
-		if err != nil {
-			return fmt.Errorf("read what there is to tell %s: %w", to, err)
-		}
-		for kind, carried := range list {
-			packed[kind] = append(packed[kind], carried...)
-		}
+	to, read := messages[0].Destination, c.decided
+	if to == posting.OwnEvents {
+		read = c.own
+	}
+	packed, err := read(messages)
+	if err != nil {
+		return fmt.Errorf("read what there is to tell %s: %w", to, err)
 	}
 	for kind, list := range packed {
 		subject := events.Own(c.desk.books.System(), kind)
@@ -70,52 +68,80 @@ func (c *Carrier) PublishAll(ctx context.Context, messages []saga.Message) error
 	return nil
 }
 
-// read makes events of a row, by kind.
-func (c *Carrier) read(m saga.Message) (map[string][]events.Event, error) {
-	if m.Destination == posting.OwnEvents {
-		return c.own(m)
+// decided makes events, by kind, of rows about transfers between systems. A decision is stated by itself, for its receiver
+// keeps what a credit rests on; credits are stated together.
+func (c *Carrier) decided(rows []saga.Message) (map[string][]events.Event, error) {
+	var facts []peers.Fact
+	var credits []ledger.PeerEvent
+	for _, row := range rows {
+		var list []ledger.PeerEvent
+		if err := json.Unmarshal(row.Events, &list); err != nil {
+			return nil, err
+		}
+		for _, event := range list {
+			if event.Type == ledger.EventCredited {
+				credits = append(credits, event)
+			} else {
+				facts = append(facts, FactOf(c.desk.books.System(), event))
+			}
+		}
 	}
-	var list []ledger.PeerEvent
-	if err := json.Unmarshal(m.Events, &list); err != nil {
+	facts = append(facts, c.credited(credits)...)
+	stated, err := c.desk.directory.StateAll(facts)
+	if err != nil {
 		return nil, err
 	}
 	packed := map[string][]events.Event{}
-	for _, event := range list {
-		carried, err := c.carried(event)
-		if err != nil {
-			return nil, err
-		}
-		packed[event.Type] = append(packed[event.Type], carried)
+	for i, fact := range facts {
+		packed[fact.Type] = append(packed[fact.Type], carried(fact, stated[i]))
 	}
 	return packed, nil
 }
 
-// carried is an event as it travels: the statement in it is what its receiver believes.
-func (c *Carrier) carried(event ledger.PeerEvent) (events.Event, error) {
-	fact := FactOf(event)
-	signed, err := c.desk.directory.State(fact)
-	if err != nil {
-		return events.Event{}, err
+// credited states credits together that are of one epoch and currency.
+func (c *Carrier) credited(credits []ledger.PeerEvent) (facts []peers.Fact) {
+	alike := func(a, b ledger.PeerEvent) int {
+		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Amount.Currency, b.Amount.Currency))
 	}
-	data, err := json.Marshal(fact)
+	slices.SortStableFunc(credits, alike)
+	for len(credits) > 0 {
+		count := 1
+		for count < min(len(credits), peers.BatchMax) && alike(credits[0], credits[count]) == 0 {
+			count++
+		}
+		facts, credits = append(facts, creditsOf(c.desk.books.System(), credits[:count])), credits[count:]
+	}
+	return facts
+}
+
+// carried is an event as it travels: the statement in it is what its receiver believes, and all that it says.
+func carried(fact peers.Fact, stated string) events.Event {
+	subject, id := fact.ID, fact.ID
+	if len(fact.IDs) > 0 {
+		subject = strings.Join(fact.IDs, ",")
+		of := sha256.Sum256([]byte(subject))
+		id = hex.EncodeToString(of[:])
+	}
 	return events.Event{
-		ID: fact.ID + "." + fact.Type, Source: "lockstep:" + fact.From, Type: "lockstep." + fact.Type, Subject: fact.ID, Time: fact.At,
-		DataContentType: "application/json", Data: data, Epoch: fact.Epoch, Statement: signed,
-	}, err
+		ID: id + "." + fact.Type, Source: "lockstep:" + fact.From, Type: "lockstep." + fact.Type, Subject: subject, Time: fact.At,
+		Epoch: fact.Epoch, Statement: stated,
+	}
 }
 
 // own are the events for the system's own listeners.
-func (c *Carrier) own(m saga.Message) (map[string][]events.Event, error) {
-	var told map[string][]string
-	if err := json.Unmarshal(m.Events, &told); err != nil {
-		return nil, err
-	}
+func (c *Carrier) own(rows []saga.Message) (map[string][]events.Event, error) {
 	packed, now := map[string][]events.Event{}, time.Now().UTC()
-	for name, ids := range told {
-		for _, id := range ids {
-			packed[name] = append(packed[name], events.Event{
-				ID: id + "." + name, Source: "lockstep:" + c.desk.books.System(), Type: "lockstep." + name, Subject: id, Time: now,
-			})
+	for _, row := range rows {
+		var told map[string][]string
+		if err := json.Unmarshal(row.Events, &told); err != nil {
+			return nil, err
+		}
+		for name, ids := range told {
+			for _, id := range ids {
+				packed[name] = append(packed[name], events.Event{
+					ID: id + "." + name, Source: "lockstep:" + c.desk.books.System(), Type: "lockstep." + name, Subject: id, Time: now,
+				})
+			}
 		}
 	}
 	return packed, nil
@@ -197,7 +223,7 @@ func (c *Carrier) apply(ctx context.Context, d events.Delivery, h heard) error {
 	case err == nil:
 		return c.desk.fault("after_" + name)
 	case Stale(err):
-		c.desk.log.Warn("a statement of an epoch that is over; the payer's system will be asked", "transfer", h.fact.ID, "from", h.fact.From)
+		c.desk.log.Warn("a statement of an epoch that is over; the payer's system will be asked", "transfers", h.fact.Transfers(), "from", h.fact.From)
 		return nil
 	case Contradicts(err):
 		return c.park(ctx, d, h.event, err.Error())

@@ -2,13 +2,18 @@ package remit_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lockstep/cluster/events"
+	"lockstep/cluster/peers"
+	"lockstep/node/ledger"
 	"lockstep/node/posting"
 	"lockstep/node/remit"
 	"lockstep/saga"
@@ -83,4 +88,125 @@ func TestMessageIDStandsForAllThatAMessageTells(t *testing.T) {
 	if len(bus.messages) != 4 || bus.messages[0].ID != bus.messages[1].ID || len(ids) != 3 {
 		t.Errorf("two messages of which one is repeated, and two others, have the ids %v", ids)
 	}
+}
+
+// teller signs by showing the fact.
+type teller struct{ remit.Directory }
+
+func (teller) StateAll(facts []peers.Fact) (stated []string, err error) {
+	for _, fact := range facts {
+		text, err := json.Marshal(fact)
+		if err != nil {
+			return nil, err
+		}
+		stated = append(stated, string(text))
+	}
+	return stated, nil
+}
+
+func (teller) Read(stated string) (fact peers.Fact, err error) {
+	return fact, json.Unmarshal([]byte(stated), &fact)
+}
+
+func (teller) Peer(id string) (peers.Peer, bool) { return peers.Peer{ID: id, Settlement: 10}, true }
+
+// A decision is stated by itself, for its receiver keeps the word; credits are stated together, as far as they are of one
+// epoch and currency and do not become too many.
+func TestCreditsAreStatedTogetherAndDecisionsAlone(t *testing.T) {
+	t.Parallel()
+	bus := &heap{}
+	carrier := remit.NewCarrier(newDesk(t, nil), bus)
+	var told []ledger.PeerEvent
+	add := func(kind string, count int, epoch int64, currency ledger.Currency) {
+		for range count {
+			told = append(told, ledger.PeerEvent{
+				Peer: "beta", Type: kind, Epoch: epoch, ID: ledger.TransferID(fmt.Sprint(len(told))),
+				From: "a", To: "b", Amount: ledger.Money{Minor: 1, Currency: currency},
+			})
+		}
+	}
+	add(ledger.EventCredited, peers.BatchMax+1, 1, "KRW")
+	add(ledger.EventCommitted, 2, 1, "KRW")
+	add(ledger.EventCredited, 1, 1, "USD")
+	add(ledger.EventCredited, 1, 2, "KRW")
+	var rows []saga.Message
+	for part := range slices.Chunk(told, 100) {
+		text, err := json.Marshal(part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, saga.Message{Destination: "beta", Events: text})
+	}
+	if err := carrier.PublishAll(t.Context(), rows); err != nil {
+		t.Fatal(err)
+	}
+	sizes, seen := []int{}, map[string]bool{}
+	for _, m := range bus.messages {
+		list, _ := events.Unpack(m.Data)
+		for _, event := range list {
+			fact, err := teller{}.Read(event.Statement)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range fact.Transfers() {
+				seen[id] = true
+			}
+			if sizes = append(sizes, len(fact.Transfers())); fact.Type == ledger.EventCommitted && (fact.ID == "" || fact.Amount != "1") {
+				t.Errorf("a decision is stated as %+v", fact)
+			}
+		}
+	}
+	slices.Sort(sizes)
+	if want := []int{1, 1, 1, 1, 1, peers.BatchMax}; !slices.Equal(sizes, want) || len(seen) != len(told) {
+		t.Errorf("the statements are about %v transfers, and about %d of %d in all", sizes, len(seen), len(told))
+	}
+}
+
+// notes refuses what is about one transfer.
+type notes struct {
+	posting.Submitter
+	wrong ledger.TransferID
+	code  ledger.Code
+	noted []ledger.TransferID
+}
+
+func (n *notes) Submit(_ context.Context, c posting.Command) (posting.Outcome, error) {
+	note := c.Operation.(ledger.NoteCredit) //nolint:forcetypeassert // the test sends nothing else
+	if slices.Contains(note.IDs, n.wrong) {
+		return posting.Outcome{Refusal: &ledger.Error{Code: n.code}}, nil
+	}
+	n.noted = append(n.noted, note.IDs...)
+	return posting.Outcome{Result: ledger.Result{Remittance: &ledger.Remittance{}}}, nil
+}
+
+// One credit of many that contradicts our books is shown to an operator, and the others are noted all the same.
+func TestOneWrongCreditKeepsNoOtherFromBeingNoted(t *testing.T) {
+	t.Parallel()
+	for code, parks := range map[ledger.Code]bool{ledger.TransferConflict: true, ledger.StaleEpoch: false} {
+		engine := &notes{wrong: "b", code: code}
+		fact := peers.Fact{IDs: []string{"a", "b", "c"}, Type: ledger.EventCredited, From: "beta", Currency: "KRW", Epoch: 1}
+		err := newDesk(t, engine).Apply(t.Context(), fact, "")
+		if !slices.Equal(engine.noted, []ledger.TransferID{"a", "c"}) || remit.Contradicts(err) != parks || remit.Stale(err) == parks {
+			t.Errorf("%s: noted %v, then %v", code, engine.noted, err)
+		}
+	}
+	engine := &notes{wrong: "b", code: ledger.SourceUnavailable}
+	fact := peers.Fact{IDs: []string{"a", "b"}, Type: ledger.EventCredited, From: "beta", Currency: "KRW", Epoch: 1}
+	if err := newDesk(t, engine).Apply(t.Context(), fact, ""); err == nil || remit.Contradicts(err) || len(engine.noted) > 0 {
+		t.Errorf("without a source: noted %v, then %v", engine.noted, err)
+	}
+	fact.IDs = nil
+	if err := newDesk(t, engine).Apply(t.Context(), fact, ""); !remit.Contradicts(err) {
+		t.Errorf("about nothing: %v", err)
+	}
+}
+
+func newDesk(t *testing.T, engine posting.Submitter) *remit.Desk {
+	t.Helper()
+	desk, err := remit.Open(t.Context(), remit.DefaultConfig(), named{}, engine, teller{}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(desk.Close)
+	return desk
 }

@@ -43,6 +43,7 @@ func (s *scene) Peer(id string) (peers.Peer, bool) {
 	return peers.Peer{ID: id, Settlement: 10, Epoch: after}, true
 }
 func (s *scene) State(peers.Fact) (string, error)         { return "", nil }
+func (s *scene) StateAll([]peers.Fact) ([]string, error)  { return nil, nil }
 func (s *scene) Read(string) (fact peers.Fact, err error) { return fact, nil }
 func (s *scene) Submit(_ context.Context, c posting.Command) (posting.Outcome, error) {
 	s.submitted = append(s.submitted, c.Operation)

@@ -1,6 +1,7 @@
 package remit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -174,12 +175,7 @@ func stateOf(r ledger.Remittance) string {
 // restate says our decision again, under our present epoch: a word of an earlier one counts no more at a peer that was told
 // of this one.
 func (d *Desk) restate(r ledger.Remittance, epoch int64) (string, error) {
-	event := ledger.PeerEvent{Peer: r.Payee, Type: ledger.EventAborted, Remittance: r}
-	if r.State == ledger.Posted {
-		event.Type = ledger.EventCommitted
-	}
-	event.PayerEpoch = max(event.PayerEpoch, epoch)
-	return d.directory.State(FactOf(event))
+	return d.directory.State(FactOf(r.Payer, ledger.DecisionOf(r, max(r.PayerEpoch, epoch))))
 }
 
 // List shows a peer a page of the transfers that one of the two systems pays to the other, each with the signed word that
@@ -221,16 +217,28 @@ func (d *Desk) listed(r ledger.Remittance, epoch int64) (listed peers.Listed, er
 	return listed, err
 }
 
-// FactOf is what an event states.
-func FactOf(event ledger.PeerEvent) peers.Fact {
+// FactOf is what an event of a decision states.
+func FactOf(system string, event ledger.PeerEvent) peers.Fact {
 	fact := peers.Fact{
-		ID: string(event.ID), Type: event.Type, From: event.Payer, To: event.Payee, Epoch: event.PayerEpoch, PayeeEpoch: event.PayeeEpoch, At: event.FinishedAt,
+		ID: string(event.ID), Type: event.Type, From: system, To: event.Peer, Epoch: event.Epoch, PayeeEpoch: event.PayeeEpoch, At: event.At,
+		Payer: string(event.From), Payee: string(event.To), Description: event.Description,
 	}
-	if event.Type == ledger.EventCredited {
-		fact.From, fact.To, fact.Epoch = event.Payee, event.Payer, max(event.Epoch, event.PayeeEpoch)
+	if event.From != "" { // a tombstone moves nothing
+		fact.Amount, fact.Currency = event.Amount.Decimal(), string(event.Amount.Currency)
 	}
-	if t := event.Transfer; t != nil {
-		fact.Payer, fact.Payee, fact.Amount, fact.Currency, fact.Description = string(t.From), string(t.To), t.Amount.Decimal(), string(t.Amount.Currency), t.Description
+	return fact
+}
+
+// creditsOf is what the events of credits state together: the payer's system only notes them, and knows what they moved. The
+// events are of one epoch and currency, at least one.
+func creditsOf(system string, credits []ledger.PeerEvent) peers.Fact {
+	first := credits[0]
+	fact := peers.Fact{Type: first.Type, From: system, To: first.Peer, Epoch: first.Epoch, Currency: string(first.Amount.Currency)}
+	for _, credit := range credits {
+		fact.IDs = append(fact.IDs, string(credit.ID))
+		if credit.At.After(fact.At) {
+			fact.At = credit.At
+		}
 	}
 	return fact
 }
@@ -241,12 +249,7 @@ func (d *Desk) Apply(ctx context.Context, fact peers.Fact, jws string) error {
 	var operation ledger.Operation
 	switch fact.Type {
 	case ledger.EventCredited:
-		peer, known := d.Peer(fact.From)
-		amount, err := ledger.ParseMoney(fact.Amount, fact.Currency)
-		if err != nil || !known {
-			return errors.Join(errNever, peers.ErrForeign, err)
-		}
-		operation = ledger.NoteCredit{ID: ledger.TransferID(fact.ID), Peer: peer, Epoch: fact.Epoch, Currency: amount.Currency}
+		return d.noteCredits(ctx, fact)
 	case ledger.EventCommitted, ledger.EventAborted:
 		promise, err := d.promiseOf(fact.From, fact.Epoch, fact.ID, fact.Payer, fact.Payee, fact.Amount, fact.Currency, fact.Description)
 		if err != nil {
@@ -267,6 +270,42 @@ func (d *Desk) Apply(ctx context.Context, fact peers.Fact, jws string) error {
 	_, err := d.submit(ctx, operation)
 	d.metrics.applied.WithLabelValues(fact.Type, string(ledger.CodeOf(err))).Inc()
 	return err
+}
+
+// noteCredits notes what a peer says that it has credited. One that our books contradict keeps none of the others from being
+// noted: then each is tried by itself.
+func (d *Desk) noteCredits(ctx context.Context, fact peers.Fact) error {
+	peer, known := d.Peer(fact.From)
+	currency, err := ledger.ParseCurrency(fact.Currency)
+	listed := fact.Transfers()
+	if err != nil || !known || len(listed) == 0 || len(listed) > peers.BatchMax {
+		return errors.Join(errNever, peers.ErrForeign, err)
+	}
+	ids := make([]ledger.TransferID, len(listed))
+	for i, id := range listed {
+		ids[i] = ledger.TransferID(id)
+	}
+	note := func(ids ...ledger.TransferID) error {
+		_, err := d.submit(ctx, ledger.NoteCredit{IDs: ids, Peer: peer, Epoch: fact.Epoch, Currency: currency})
+		d.metrics.applied.WithLabelValues(fact.Type, string(ledger.CodeOf(err))).Inc()
+		return err
+	}
+	if err = note(ids...); err == nil || len(ids) == 1 || !Contradicts(err) && !Stale(err) {
+		return err
+	}
+	var wrong, stale, failed error
+	for _, id := range ids {
+		switch err := note(id); {
+		case err == nil:
+		case Contradicts(err):
+			wrong = errors.Join(wrong, err)
+		case Stale(err):
+			stale = err
+		default:
+			failed = err
+		}
+	}
+	return cmp.Or(failed, wrong, stale) // the first has to be told again, and the second to be looked at
 }
 
 // Contradicts tells whether an error of Apply is a conflict, which an operator has to see, and not a passing trouble.

@@ -68,7 +68,8 @@ type Books interface {
 // Directory knows peers and their keys; *peers.Directory is one.
 type Directory interface {
 	Peer(id string) (peers.Peer, bool)
-	State(fact peers.Fact) (jws string, err error)
+	State(fact peers.Fact) (stated string, err error)
+	StateAll(facts []peers.Fact) (stated []string, err error) // each is believed by itself
 	Read(jws string) (peers.Fact, error)
 }
 

@@ -23,18 +23,14 @@ type Standing struct {
 	Reconciled bool // false: what it does not know may have happened all the same
 }
 
-// ReadStanding reads it in a transaction: what a step between two systems decides must not rest on an older look.
-func ReadStanding(ctx context.Context, tx *Tx) (standing Standing, err error) {
-	err = tx.Query(ctx, func(rows *sql.Rows) error {
+// askStanding reads it in a transaction: what a step between two systems decides must not rest on an older look.
+func askStanding(tx *Tx, standing *Standing) {
+	tx.ask("SELECT epoch, state FROM `system` WHERE only = 1", func(rows *sql.Rows) error {
 		var state string
 		err := rows.Scan(&standing.Epoch, &state)
 		standing.Reconciled = state == stateReady
 		return err
-	}, "SELECT epoch, state FROM `system` WHERE only = 1")
-	if err != nil {
-		return Standing{}, fmt.Errorf("read the system's epoch and state: %w", err)
-	}
-	return standing, nil
+	})
 }
 
 // Reconciled tells, as last read from the source, whether the system's books agree with those of its peers. They may not
@@ -66,9 +62,10 @@ func (s *Store) BeginEpoch(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("begin an epoch: skip serials: %w", err)
 	}
-	standing, err := ReadStanding(ctx, tx)
-	if err != nil {
-		return 0, err
+	var standing Standing
+	askStanding(tx, &standing)
+	if err := tx.Answers(ctx); err != nil {
+		return 0, fmt.Errorf("begin an epoch: read it: %w", err)
 	}
 	if _, err := tx.Commit(ctx); err != nil {
 		return 0, fmt.Errorf("begin an epoch: %w", err)

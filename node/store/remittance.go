@@ -21,37 +21,59 @@ const movedColumns = `t.id, t.kind, t.state, t.from_number, t.to_number, t.payer
 
 const remittanceFrom = ` FROM remittances r FORCE INDEX (PRIMARY) LEFT JOIN transfers t FORCE INDEX (PRIMARY) ON t.id = r.id AND t.payer_system = r.payer_system`
 
-// LockRemittances locks the rows of ids, which must be sorted, and those of the transfers that they move. Ids without a
-// row are left out: to insert one of them waits for whoever inserts the same, and RowRaced tells that it was second.
-func LockRemittances(ctx context.Context, tx *Tx, ids []ledger.TransferID) (found []ledger.Remittance, err error) {
+// Remotes are the rows that steps between systems need beside accounts.
+type Remotes struct {
+	Standing    Standing
+	Exposures   []ledger.Exposure
+	Remittances []ledger.Remittance
+	Logged      map[ledger.TransferID]bool // remittances whose saga may have a row in the log
+}
+
+// LockRemotes locks exposures by their keys and then remittances by their ids, with the transfers that they move; both must be
+// sorted, and exposures were made before. Remittances without a row are left out: to insert one of them waits for whoever
+// inserts the same, and RowRaced tells that it was second.
+func LockRemotes(ctx context.Context, tx *Tx, keys []ledger.ExposureKey, ids []ledger.TransferID) (r Remotes, err error) {
+	r.Logged = map[ledger.TransferID]bool{}
+	askStanding(tx, &r.Standing)
+	askExposures(tx, keys, &r.Exposures)
+	askRemittances(tx, ids, &r)
+	if err := tx.Answers(ctx); err != nil {
+		return r, fmt.Errorf("lock exposures and remittances: %w", err)
+	}
+	return r, nil
+}
+
+func askRemittances(tx *Tx, ids []ledger.TransferID, r *Remotes) {
 	if len(ids) == 0 {
-		return nil, nil
+		return
 	}
-	scan := func(rows *sql.Rows) error {
-		remittance, err := scanRemittance(rows)
-		found = append(found, remittance)
+	tx.ask(`SELECT `+remittanceColumns+`, `+movedColumns+`, r.look_at IS NULL`+remittanceFrom+
+		` WHERE r.id IN (`+marks(len(ids))+`) ORDER BY r.id FOR UPDATE`, func(rows *sql.Rows) error {
+		var logged bool
+		remittance, err := scanRemittanceAnd(rows, &logged)
+		r.Remittances = append(r.Remittances, remittance)
+		r.Logged[remittance.ID] = logged
 		return err
-	}
-	query := `SELECT ` + remittanceColumns + `, ` + movedColumns + remittanceFrom +
-		` WHERE r.id IN (` + marks(len(ids)) + `) ORDER BY r.id FOR UPDATE`
-	if err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {
-		return nil, fmt.Errorf("lock remittances: %w", err)
-	}
-	return found, nil
+	}, anys(ids)...)
 }
 
 // RowRaced tells whether another transaction inserted a row first that was not there when it was looked for: the batch is
 // run again and finds it.
 func RowRaced(err error) bool { return is(err, errorDuplicate) }
 
-func scanRemittance(rows *sql.Rows) (ledger.Remittance, error) {
+func scanRemittance(rows *sql.Rows) (ledger.Remittance, error) { return scanRemittanceAnd(rows) }
+
+// scanRemittanceAnd scans the columns of a remittance and its transfer, and those that follow.
+func scanRemittanceAnd(rows *sql.Rows, more ...any) (ledger.Remittance, error) {
 	var r ledger.Remittance
 	var finished, credited, movedAt, movedEnd sql.NullTime
 	var id, kind, state, from, to, currency, description, reference sql.NullString
 	var payer, payee, amount sql.NullInt64
-	err := rows.Scan(&r.ID, &r.Payer, &r.Payee, &r.State, &r.PayerEpoch, &r.PayeeEpoch, &r.ExpiresAt, &r.Failure, &r.Language,
+	err := rows.Scan(append([]any{
+		&r.ID, &r.Payer, &r.Payee, &r.State, &r.PayerEpoch, &r.PayeeEpoch, &r.ExpiresAt, &r.Failure, &r.Language,
 		&r.RequestID, &r.CreatedAt, &finished, &credited, &r.Statement,
-		&id, &kind, &state, &from, &to, &payer, &payee, &amount, &currency, &description, &reference, &movedAt, &movedEnd)
+		&id, &kind, &state, &from, &to, &payer, &payee, &amount, &currency, &description, &reference, &movedAt, &movedEnd,
+	}, more...)...)
 	r.FinishedAt, r.CreditedAt = finished.Time, credited.Time
 	if id.Valid {
 		r.Transfer = &ledger.Transfer{
@@ -108,35 +130,130 @@ func (q *Queries) InsideIDs(ctx context.Context, ids []ledger.TransferID) (map[l
 	return found, nil
 }
 
-// InsertRemittances queues new remittances with the transfers that they move.
-func InsertRemittances(tx *Tx, remittances []ledger.Remittance) {
-	putRemittances(tx, remittances, "", "")
-}
-
-// UpdateRemittances queues remittances that the transaction has locked, with their transfers. They are upserts, as
-// UpdateAccounts is one: the rows exist.
-func UpdateRemittances(tx *Tx, remittances []ledger.Remittance) {
-	putRemittances(tx, remittances, ` ON DUPLICATE KEY UPDATE state = VALUES(state),
-		payer_epoch = VALUES(payer_epoch), payee_epoch = VALUES(payee_epoch), failure = VALUES(failure),
-		finished_at = VALUES(finished_at), credited_at = VALUES(credited_at), statement = VALUES(statement), account_id = VALUES(account_id)`,
-		` ON DUPLICATE KEY UPDATE state = VALUES(state), payer_id = VALUES(payer_id), payee_id = VALUES(payee_id),
-		finished_at = VALUES(finished_at)`)
-}
-
-func putRemittances(tx *Tx, remittances []ledger.Remittance, rowDuplicate, movedDuplicate string) {
+// InsertRemittances queues new remittances with the transfers that they move, and when somebody has to look after them: by
+// then they have ended, as a rule, and their saga never needed a row.
+func InsertRemittances(tx *Tx, remittances []ledger.Remittance, sagas ...ledger.SagaStart) {
 	var rows, moved bulk
+	after := make(map[ledger.TransferID]time.Duration, len(sagas))
+	for _, start := range sagas {
+		after[start.ID] = start.After
+	}
 	for _, r := range remittances {
-		rows.row(r.ID, r.Payer, r.Payee, r.State, r.PayerEpoch, r.PayeeEpoch, r.ExpiresAt, r.Failure, r.Language, r.RequestID,
-			r.CreatedAt, ending(r.FinishedAt), ending(r.CreditedAt), nullable(r.Statement), party(r.Account(tx.store.System())))
+		var lookAt time.Time
+		if wait, starts := after[r.ID]; starts {
+			lookAt = r.CreatedAt.Add(wait)
+		}
+		rows.row(append(remittanceValues(r), party(r.Account(tx.store.System())), ending(lookAt))...)
 		if t := r.Transfer; t != nil {
 			moved.row(t.ID, r.Payer, t.Kind, t.State, t.From, t.To, party(t.PayerID), party(t.PayeeID), t.Amount.Minor, t.Amount.Currency,
 				t.Description, t.Reference, nil, t.CreatedAt, ending(t.FinishedAt))
 		}
 	}
-	rows.queue(tx, `INSERT INTO remittances (id, payer_system, payee_system, state, payer_epoch, payee_epoch, expires_at, failure, language,
-		request_id, created_at, finished_at, credited_at, statement, account_id)`, rowDuplicate)
+	rows.queue(tx, insertRemittances+", account_id, look_at)", "")
 	moved.queue(tx, `INSERT INTO transfers (id, payer_system, kind, state, from_number, to_number, payer_id, payee_id,
-		amount, currency, description, reference, hold_id, created_at, finished_at)`, movedDuplicate)
+		amount, currency, description, reference, hold_id, created_at, finished_at)`, "")
+}
+
+const insertRemittances = `INSERT INTO remittances (id, payer_system, payee_system, state, payer_epoch, payee_epoch, expires_at, failure,
+	language, request_id, created_at, finished_at, credited_at, statement`
+
+func remittanceValues(r ledger.Remittance) []any {
+	return []any{
+		r.ID, r.Payer, r.Payee, r.State, r.PayerEpoch, r.PayeeEpoch, r.ExpiresAt, r.Failure, r.Language, r.RequestID,
+		r.CreatedAt, ending(r.FinishedAt), ending(r.CreditedAt), nullable(r.Statement),
+	}
+}
+
+// UpdateRemittances queues remittances that the transaction has locked, with their transfers. What a batch decides, it decides
+// alike and at one time, so that a statement says once what changes, and then only ids: that costs the server half of an
+// upsert of whole rows. But each credit rests on a word of its own, so those are upserts, as UpdateAccounts is one.
+func UpdateRemittances(tx *Tx, remittances []ledger.Remittance) {
+	var credits bulk
+	var rows alike[remittanceEnd]
+	var moved alike[transferEnd]
+	for _, r := range remittances {
+		if r.Statement != "" {
+			credits.row(remittanceValues(r)...)
+		} else {
+			rows.add(remittanceEnd{r.State, r.PayerEpoch, r.PayeeEpoch, r.Failure, r.FinishedAt, r.CreditedAt}, r.ID)
+		}
+		if t := r.Transfer; t != nil {
+			moved.add(transferEnd{r.Payer, t.State, t.FinishedAt, stripe(t.PayerID), stripe(t.PayeeID)}, r.ID)
+		}
+	}
+	rows.queueEach(tx, `UPDATE remittances FORCE INDEX (PRIMARY) SET state = ?, payer_epoch = ?, payee_epoch = ?, failure = ?,
+		finished_at = ?, credited_at = ?, look_at = NULL WHERE `, remittanceEnd.args)
+	credits.queue(tx, insertRemittances+")", ` ON DUPLICATE KEY UPDATE state = VALUES(state),
+		payer_epoch = VALUES(payer_epoch), payee_epoch = VALUES(payee_epoch), failure = VALUES(failure),
+		finished_at = VALUES(finished_at), credited_at = VALUES(credited_at), statement = VALUES(statement), look_at = NULL`)
+	moved.queueEach(tx, `UPDATE transfers FORCE INDEX (PRIMARY) SET state = ?, finished_at = ?, payer_id = COALESCE(?, payer_id),
+		payee_id = COALESCE(?, payee_id) WHERE payer_system = ? AND `, transferEnd.args)
+}
+
+// NoteCredits queues when remittances that the transaction has locked were credited; nothing else of them has changed.
+func NoteCredits(tx *Tx, remittances []ledger.Remittance) {
+	var rows alike[time.Time]
+	for _, r := range remittances {
+		rows.add(r.CreditedAt, r.ID)
+	}
+	rows.queueEach(tx, `UPDATE remittances FORCE INDEX (PRIMARY) SET credited_at = ? WHERE `, func(at time.Time) []any { return []any{at} })
+}
+
+// remittanceEnd is what the end of a remittance changes in its row.
+type remittanceEnd struct {
+	state                  ledger.State
+	payerEpoch, payeeEpoch int64
+	failure                ledger.Code
+	finishedAt, creditedAt time.Time
+}
+
+func (e remittanceEnd) args() []any {
+	return []any{e.state, e.payerEpoch, e.payeeEpoch, e.failure, ending(e.finishedAt), ending(e.creditedAt)}
+}
+
+// transferEnd is what the end of a remittance changes in its transfer. Its accounts stay, but what moves with a system account
+// at one end names the stripe that was taken.
+type transferEnd struct {
+	payerSystem  string
+	state        ledger.State
+	finishedAt   time.Time
+	payer, payee ledger.AccountID // stripes; 0 changes nothing
+}
+
+func (e transferEnd) args() []any {
+	return []any{e.state, ending(e.finishedAt), party(e.payer), party(e.payee), e.payerSystem}
+}
+
+// stripe is the account if it is one, else 0.
+func stripe(id ledger.AccountID) ledger.AccountID {
+	if system, _ := ledger.StripeOf(id); system == 0 {
+		return 0
+	}
+	return id
+}
+
+// alike gathers rows by what is said of them, in the order in which they come.
+type alike[E comparable] struct {
+	order []E
+	ids   map[E][]any
+}
+
+func (a *alike[E]) add(said E, id ledger.TransferID) {
+	if a.ids == nil {
+		a.ids = map[E][]any{}
+	}
+	if _, there := a.ids[said]; !there {
+		a.order = append(a.order, said)
+	}
+	a.ids[said] = append(a.ids[said], id)
+}
+
+// queueEach queues an update for each thing that is said, over the list of its rows.
+func (a *alike[E]) queueEach(tx *Tx, update string, args func(E) []any) {
+	for _, said := range a.order {
+		ids := a.ids[said]
+		tx.queue(update+"id IN ("+marks(len(ids))+")", append(args(said), ids...)...)
+	}
 }
 
 // ending is a time that may not have come.
@@ -145,27 +262,21 @@ func ending(at time.Time) sql.NullTime { return sql.NullTime{Time: at, Valid: !a
 // party is an account that a transfer has or, while it is pending between two systems, has not yet.
 func party(id ledger.AccountID) sql.NullInt64 { return sql.NullInt64{Int64: int64(id), Valid: id != 0} }
 
-// LockExposures locks the exposures of keys, which must be sorted. They were made before.
-func LockExposures(ctx context.Context, tx *Tx, keys []ledger.ExposureKey) (found []ledger.Exposure, err error) {
+func askExposures(tx *Tx, keys []ledger.ExposureKey, found *[]ledger.Exposure) {
 	if len(keys) == 0 {
-		return nil, nil
+		return
 	}
 	var peers []string
 	for _, key := range keys {
 		peers = append(peers, key.Peer)
 	}
 	peers = slices.Compact(peers)
-	scan := func(rows *sql.Rows) error {
+	tx.ask(`SELECT `+exposureColumns+` FROM exposures FORCE INDEX (PRIMARY) WHERE peer IN (`+marks(len(peers))+
+		`) ORDER BY peer, currency FOR UPDATE`, func(rows *sql.Rows) error {
 		exposure, err := scanExposure(rows)
-		found = append(found, exposure)
+		*found = append(*found, exposure)
 		return err
-	}
-	query := `SELECT ` + exposureColumns + ` FROM exposures FORCE INDEX (PRIMARY) WHERE peer IN (` + marks(len(peers)) +
-		`) ORDER BY peer, currency FOR UPDATE`
-	if err := tx.Query(ctx, scan, query, anys(peers)...); err != nil {
-		return nil, fmt.Errorf("lock exposures: %w", err)
-	}
-	return found, nil
+	}, anys(peers)...)
 }
 
 const exposureColumns = `peer, currency, epoch, cap, reserved, credited, posted, settled`

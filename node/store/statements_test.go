@@ -42,8 +42,8 @@ func (f *function) name() string {
 
 // qualified tells a transaction's queue from other methods of that name, by what transactions are called everywhere.
 func qualified(receiver ast.Expr, method string) string {
-	if variable, is := receiver.(*ast.Ident); is && variable.Name == "tx" && method == "queue" {
-		return "tx.queue"
+	if variable, is := receiver.(*ast.Ident); is && variable.Name == "tx" && (method == "queue" || method == "ask") {
+		return "tx." + method
 	}
 	return method
 }
@@ -199,11 +199,11 @@ func (s *source) readLiteral(literal *ast.CompositeLit, in *function) {
 // function makes and without another's.
 func (s *source) statements(tb testing.TB, dialect, without string) (found []statement) {
 	tb.Helper()
-	senders := map[string]int{"ExecContext": 1, "QueryContext": 1, "QueryRowContext": 1, "PrepareContext": 1, "tx.queue": 0}
+	senders := map[string]int{"ExecContext": 1, "QueryContext": 1, "QueryRowContext": 1, "PrepareContext": 1, "tx.queue": 0, "tx.ask": 0}
 	for name, place := range senders {
 		for _, call := range s.calls[name] {
-			if call.in.Name.Name == "execAll" {
-				continue // what was queued
+			if call.in.Name.Name == "execAll" || call.in.Name.Name == "answerAll" {
+				continue // what was queued, or asked
 			}
 			e := &evaluation{source: s, without: without, inside: map[*ast.CallExpr]bool{}}
 			for _, text := range e.ofCall(call, place, nil) {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -25,6 +26,7 @@ type Tx struct {
 	store  *Store
 	conn   *sql.Conn
 	queued []statement
+	asked  []question
 	failed error // the first error
 	began  bool  // a statement was sent
 	done   bool
@@ -131,6 +133,63 @@ func (tx *Tx) Query(ctx context.Context, scan func(*sql.Rows) error, query strin
 	return nil
 }
 
+// question is a statement that answers rows, and what becomes of each row.
+type question struct {
+	statement
+	scan func(*sql.Rows) error
+}
+
+// ask keeps a statement that answers rows for the next Answers.
+func (tx *Tx) ask(query string, scan func(*sql.Rows) error, args ...any) {
+	tx.asked = append(tx.asked, question{statement{query, args}, scan})
+}
+
+// Answers runs what was asked, in one round trip and in its order. An error of one scan poisons the transaction too.
+func (tx *Tx) Answers(ctx context.Context) error {
+	if err := tx.usable(); err != nil {
+		return err
+	}
+	asked := tx.asked
+	if tx.asked = nil; len(asked) == 0 {
+		return nil
+	}
+	tx.began = true
+	if err := answerAll(ctx, tx.conn, asked); err != nil {
+		return tx.poison(err)
+	}
+	return nil
+}
+
+func answerAll(ctx context.Context, conn *sql.Conn, asked []question) error {
+	var queries []string
+	var args []any
+	for _, q := range asked {
+		queries, args = append(queries, q.query), append(args, q.args...)
+	}
+	rows, err := conn.QueryContext(ctx, strings.Join(queries, ";"), args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for i, q := range asked {
+		if i > 0 && !rows.NextResultSet() {
+			return cmp.Or(rows.Err(), errUnanswered)
+		}
+		for rows.Next() {
+			if err := q.scan(rows); err != nil {
+				return err
+			}
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errUnanswered says that the server has answered fewer questions than it was asked.
+var errUnanswered = errors.New("a question was not answered")
+
 func (tx *Tx) usable() error {
 	switch {
 	case tx.failed != nil:
@@ -143,8 +202,8 @@ func (tx *Tx) usable() error {
 
 // idle refuses what would overtake the statements that are queued: our own bug.
 func (tx *Tx) idle() error {
-	if len(tx.queued) > 0 {
-		return fmt.Errorf("%d statements are queued and were not flushed", len(tx.queued))
+	if waiting := len(tx.queued) + len(tx.asked); waiting > 0 {
+		return fmt.Errorf("%d statements are queued and were not flushed", waiting)
 	}
 	return tx.usable()
 }

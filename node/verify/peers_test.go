@@ -67,6 +67,16 @@ func credit(p ledger.Promise) ledger.Credit {
 	return ledger.Credit{Promise: p, PayeeEpoch: epoch, OwnEpoch: epoch, Statement: "signed"}
 }
 
+// logSagas gives what is open a saga's row.
+func (b *books) logSagas() {
+	b.Helper()
+	logged, err := b.store.LogOpenSagas(b.Context(), 100)
+	b.must(err)
+	if logged == 0 {
+		b.Fatal("nothing was open")
+	}
+}
+
 // exchange leaves transfers from and to beta in every state that they can be in; there is no beta that knows them.
 func (b *books) exchange(one, two ledger.Number) {
 	b.Helper()
@@ -78,9 +88,10 @@ func (b *books) exchange(one, two ledger.Number) {
 	voided, posted := remit(beta, one, theirs, 13), remit(beta, two, theirs, 17)
 	b.do(0, voided)
 	b.do(1, posted)
+	b.logSagas() // these had to be looked after
 	b.hear(1, abort(voided))
 	b.hear(0, pivot(posted))
-	b.hear(0, ledger.NoteCredit{ID: posted.ID, Peer: beta, Epoch: epoch, Currency: posted.Amount.Currency})
+	b.hear(0, ledger.NoteCredit{IDs: []ledger.TransferID{posted.ID}, Peer: beta, Epoch: epoch, Currency: posted.Amount.Currency})
 
 	promised := func(to ledger.Number, minor int64) ledger.Promise {
 		p := promise(beta, remit(beta, theirs, to, minor))
@@ -88,6 +99,8 @@ func (b *books) exchange(one, two ledger.Number) {
 		return p
 	}
 	promised(two, 19) // stays pending
+	b.logSagas()
+	b.do(0, remit(beta, one, theirs, 5)) // stays pending, and nobody has had to look after it
 	promised(ledger.NewNumber(b.system, 999_999), 23)
 	b.hear(1, ledger.Release{Promise: promised(one, 29)})
 	b.hear(0, credit(promised(one, 31)))

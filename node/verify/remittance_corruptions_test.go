@@ -73,7 +73,7 @@ var remittanceCorruptions = []corruption{
 	{"remittances_fit_their_transfer", "DELETE FROM transfers WHERE payer_system = 'beta' AND state = 'posted' LIMIT 1"},
 	{"remittances_fit_their_transfer", "DELETE FROM transfers WHERE payer_system = 'beta' AND state = 'voided'"},
 	{"remittances_fit_their_transfer", `INSERT INTO remittances SELECT id, payer_system, 'beta', 'voided', 1, 1, created_at, 'transfer_aborted', '', '',
-		created_at, created_at, NULL, NULL FROM transfers WHERE kind = 'deposit' LIMIT 1`},
+		created_at, created_at, NULL, NULL, NULL, NULL FROM transfers WHERE kind = 'deposit' LIMIT 1`},
 	{"remittances_cover_their_transfers", "DELETE FROM remittances WHERE payer_system = 'alpha' AND state = 'pending'"},
 	{"remittances_cover_their_transfers", "DELETE FROM remittances WHERE payer_system = 'alpha' AND state = 'posted'"},
 	{"remittances_cover_their_transfers", "DELETE FROM remittances WHERE payer_system = 'beta' AND state = 'posted' LIMIT 1"},
@@ -89,6 +89,10 @@ var remittanceCorruptions = []corruption{
 	{"sagas_follow_their_remittance", `INSERT INTO sagas (id, kind, state, next_at, data, created_at, updated_at)
 		VALUES (UUID(), 'remit', 'parked', NOW(6), '', NOW(6), NOW(6))`},
 	{"sagas_follow_their_remittance", "UPDATE sagas SET id = UUID() WHERE state = 'running' LIMIT 1"},
+	{"sagas_follow_their_remittance", "UPDATE remittances SET look_at = NULL WHERE look_at IS NOT NULL"},
+	{"sagas_follow_their_remittance", "UPDATE remittances SET look_at = created_at WHERE look_at IS NULL AND state = 'pending' LIMIT 1"},
+	{"sagas_follow_their_remittance", "UPDATE remittances SET look_at = created_at WHERE state = 'posted' LIMIT 1"},
+	{"sagas_follow_their_remittance", "UPDATE remittances SET look_at = created_at WHERE state = 'refused' LIMIT 1"},
 
 	{"exposures_are_whole", "DELETE FROM peers"},
 	{"exposures_are_whole", "UPDATE exposures SET reserved = -1"},

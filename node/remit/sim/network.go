@@ -29,6 +29,15 @@ func (d directory) State(fact peers.Fact) (string, error) {
 	return string(text), err
 }
 
+// StateAll implements remit.Directory.
+func (d directory) StateAll(facts []peers.Fact) (stated []string, err error) {
+	for _, fact := range facts {
+		one, failure := d.State(fact)
+		stated, err = append(stated, one), errors.Join(err, failure)
+	}
+	return stated, err
+}
+
 // Read implements remit.Directory.
 func (d directory) Read(statement string) (fact peers.Fact, err error) {
 	if err := json.Unmarshal([]byte(statement), &fact); err != nil {

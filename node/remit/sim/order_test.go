@@ -85,7 +85,7 @@ func (p *pair) committed() ledger.Operation {
 func (p *pair) aborted() ledger.Operation { return ledger.Release{Promise: p.promise()} }
 
 func (p *pair) credited() ledger.Operation {
-	return ledger.NoteCredit{ID: p.id, Peer: ledger.Peer{System: sim.Beta, Settlement: 10}, Epoch: epoch, Currency: won}
+	return ledger.NoteCredit{IDs: []ledger.TransferID{p.id}, Peer: ledger.Peer{System: sim.Beta, Settlement: 10}, Epoch: epoch, Currency: won}
 }
 
 func (p *pair) closing() ledger.Operation {

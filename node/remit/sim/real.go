@@ -206,12 +206,16 @@ func (r *Real) Told(id string) error {
 func (r *Real) Sagas() ([]Saga, error) {
 	return rowsOf(r.admin, func(rows *sql.Rows) (s Saga, err error) {
 		return s, rows.Scan(&s.ID, &s.Kind)
-	}, "SELECT id, kind FROM sagas WHERE state = ? ORDER BY id", saga.StateRunning)
+	}, `SELECT id, kind FROM sagas WHERE state = ? UNION ALL SELECT id, IF(payer_system = ?, 'remit', 'await') FROM remittances
+		WHERE look_at IS NOT NULL ORDER BY id`, saga.StateRunning, r.store.System())
 }
 
 // EndSaga implements System.
 func (r *Real) EndSaga(id string) error {
 	_, err := r.admin.ExecContext(context.Background(), "UPDATE sagas SET state = ? WHERE id = ?", saga.StateDone, id)
+	if err == nil {
+		_, err = r.admin.ExecContext(context.Background(), "UPDATE remittances SET look_at = NULL WHERE id = ?", id)
+	}
 	return err
 }
 
