@@ -2,7 +2,6 @@ package api
 
 import (
 	"lockstep/node/ledger"
-	"lockstep/node/posting"
 )
 
 // What the tests of the edge look at from inside.
@@ -48,11 +47,6 @@ func Words(code string) []string {
 
 // EarlierRequest is the sentence of early answers.
 func EarlierRequest(in string) string { return earlierRequest[language(in)] }
-
-// NewRenderer makes a renderer as a request does.
-func NewRenderer(system, in, requestID string) posting.Renderer {
-	return renderer{system: system, language: language(in), requestID: requestID}
-}
 
 // Cursor writes and ParseCursor reads a cursor.
 func Cursor(list, position string) string { return cursor{list, position}.String() }

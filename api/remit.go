@@ -15,6 +15,7 @@ import (
 type Remitter interface {
 	Peer(id string) (ledger.Peer, bool)
 	Terms() (epoch int64, expiresIn, lookAfter time.Duration)
+	Origin(id ledger.TransferID, claim store.Claim, reference string) string
 	Begin(remittance ledger.Remittance)
 	Await(ctx context.Context, id ledger.TransferID) (remit.Final, bool)
 	Abort(ctx context.Context, id ledger.TransferID) (ledger.Remittance, error)
@@ -43,6 +44,7 @@ func (x *exchange) remit(pay ledger.Pay, peer ledger.Peer, meaning any) error {
 		Operation: ledger.Remit{
 			ID: pay.ID, Actor: pay.Actor, Peer: peer, From: pay.From, To: pay.To, Amount: pay.Amount, Description: pay.Description,
 			Reference: pay.Reference, Epoch: epoch, ExpiresIn: expiresIn, LookAfter: lookAfter, Language: claim.Language, RequestID: claim.RequestID,
+			Origin: desk.Origin(pay.ID, claim, pay.Reference),
 		},
 		Claim: &claim, Renderer: x.renderer(),
 	}

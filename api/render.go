@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"lockstep/node/ledger"
+	"lockstep/node/posting"
 	"lockstep/node/store"
 )
 
@@ -18,6 +19,11 @@ type renderer struct {
 	system    string
 	language  language
 	requestID string
+}
+
+// NewRenderer renders answers for a request that is not being served: one whose transfer is found again.
+func NewRenderer(system, spoken, requestID string) posting.Renderer {
+	return renderer{system: system, language: language(spoken), requestID: requestID}
 }
 
 func (x *exchange) renderer() renderer {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"lockstep/api"
 	"lockstep/api/auth"
 	"lockstep/cluster/peers"
 	"lockstep/node/posting"
@@ -213,7 +214,11 @@ func withReconciler(ctx context.Context, config Config, version Version, db *sto
 	defer func() { err = errors.Join(err, engine.Close(context.WithoutCancel(ctx))) }()
 	client := peers.NewClient(directory, db.Epoch, registry)
 	defer client.Close()
-	desk, err := remit.Open(ctx, config.remit(), books{db}, engine, directory, client, registry, log)
+	bounds, err := config.remitter()
+	if err != nil {
+		return err
+	}
+	desk, err := remit.Open(ctx, bounds, books{db}, engine, directory, client, registry, log)
 	if err != nil {
 		return err
 	}
@@ -225,5 +230,10 @@ func withReconciler(ctx context.Context, config Config, version Version, db *sto
 	raise := func(ctx context.Context, peer string, epoch int64) error {
 		return errors.Join(db.RaiseEpoch(ctx, peer, epoch), directory.Refresh(ctx))
 	}
-	return work(&remit.Reconciler{Desk: desk, Informant: client, ReadOwn: directory.ReadOwn, Raise: raise}, known)
+	return work(&remit.Reconciler{
+		Desk: desk, Informant: client, ReadOwn: directory.ReadOwn, Raise: raise,
+		Renderer: func(language, requestID string) posting.Renderer {
+			return api.NewRenderer(config.System, language, requestID)
+		},
+	}, known)
 }

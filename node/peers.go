@@ -114,7 +114,11 @@ func (n *Node) openPeers(ctx context.Context, registry prometheus.Registerer) er
 	client := peers.NewClient(directory, n.store.Epoch, registry)
 	n.onClose(func(context.Context) error { client.Close(); return nil })
 	n.sagas = saga.NewLog(sagaDatabase{n.store}, n.config.Peers.StuckAfter)
-	n.desk, err = remit.Open(ctx, n.config.remit(), books{n.store}, n.engine, directory, client, registry, n.log)
+	bounds, err := n.config.remitter()
+	if err != nil {
+		return err
+	}
+	n.desk, err = remit.Open(ctx, bounds, books{n.store}, n.engine, directory, client, registry, n.log)
 	if err != nil {
 		return err
 	}
@@ -136,6 +140,14 @@ func (c Config) remit() remit.Config {
 	config.ExpiresIn, config.LookAfter, config.AskAfter = c.Peers.ExpiresIn, c.Peers.LookAfter, c.Peers.AskAfter
 	config.Fault = abandonPoints(c.Faults)
 	return config
+}
+
+// remitter is remit with what seals the clients' requests.
+func (c Config) remitter() (remit.Config, error) {
+	config := c.remit()
+	origins, err := auth.OpenOrigins(auth.Config{System: c.System, Secret: c.Secret})
+	config.Sealer = origins
+	return config, err
 }
 
 // openRunner goes on with transfers that another node has left.

@@ -249,6 +249,42 @@ func TestWhatNoAccountCanPayIsReceivable(t *testing.T) {
 	w.verify()
 }
 
+// A client that has lost its answer with the payment, and repeats its key, is told of the payment that was found again: it
+// does not pay twice. While nothing is reconciled it is told to wait.
+func TestAKeyThatWasLostIsFoundAgain(t *testing.T) {
+	w := newWorld(t)
+	payer, payee := w.alpha.funded("1000"), w.beta.funded("1")
+	backup := w.alpha.backup()
+	pay := client.Payment{From: payer, To: payee, Amount: "300", Currency: krw, Description: "rent", Reference: "2026-11"}
+	const key = "rent-of-November"
+	first, err := w.alpha.client.Transfer(w.context(), pay, client.WithKey(key))
+	must(t, err)
+	w.settle()
+	w.alpha.restore(backup)
+	ctx, cancel := context.WithTimeout(w.context(), time.Second)
+	defer cancel()
+	if early, err := w.alpha.client.Transfer(ctx, pay, client.WithKey(key)); err == nil {
+		t.Errorf("before the books were compared the key answers %+v", early)
+	}
+	w.alpha.reconciles("1 recovered")
+	again, err := w.alpha.client.Transfer(w.context(), pay, client.WithKey(key))
+	must(t, err)
+	if again.ID != first.ID || again.State != "posted" || again.Reference != pay.Reference || again.Description != pay.Description {
+		t.Errorf("the key answers %+v, and at first it answered %+v", again, first)
+	}
+	other := pay
+	other.Amount = "301"
+	var refused *client.Problem
+	if _, err := w.alpha.client.Transfer(w.context(), other, client.WithKey(key)); !errors.As(err, &refused) || refused.Code != "idempotency_key_reused" {
+		t.Errorf("the key of another payment: %v", err)
+	}
+	w.settle()
+	if got := w.alpha.posted(payer) + " " + w.beta.posted(payee); got != "700 301" {
+		t.Errorf("payer and payee have %s, wanted 700 301", got)
+	}
+	w.verify()
+}
+
 // Credits above the peer's cap are not booked by themselves: an operator raises the cap and reconciles again.
 func TestForgottenCreditsHeedTheCap(t *testing.T) {
 	w := newWorld(t)

@@ -155,7 +155,7 @@ func (x *crossing) failsOver(t *testing.T, l *crossLoad, stop func(), inside []*
 	stop()
 	x.alike(t, alikeMaxWait)
 	forgotten, again := l.afterForgetting(t, x, at)
-	if len(sides) == 1 && forgotten > clients/2 || again > len(sides)*clients/2 {
+	if len(sides) == 1 && forgotten > clients/2 || again > 0 {
 		t.Errorf("%d acknowledged payments are forgotten, %d were made again, and each side's clients had %d in hand", forgotten, again, clients/2)
 	}
 	t.Logf("clients heard %v", l.heard)

@@ -208,8 +208,8 @@ func (x *crossing) sealOf(t *testing.T, side int) string {
 
 // afterForgetting holds the books of both systems against what clients were told, where systems have forgotten commits. What
 // a client was told is there once and alike on both sides, if but one of them knew at the moment that it was decided. What
-// both had forgotten is on neither side. Only a client that had no answer yet may have paid twice, and only out of a system
-// that has forgotten the client's key.
+// both had forgotten is on neither side. Clients that had no answer have repeated their keys, of which their system may have
+// forgotten some: again counts those that have paid twice.
 func (r *record) afterForgetting(t *testing.T, x *crossing, at moment) (forgotten, again int) {
 	t.Helper()
 	r.mu.Lock()

@@ -44,7 +44,7 @@ func TestARestoredSystemLearnsAThousandTransfersFromItsPeer(t *testing.T) {
 	stop()
 	x.settled(t, alikeMaxWait)
 	x.provesAll(t)
-	if forgotten, again := l.afterForgetting(t, x, at); forgotten > clients/2 || again > clients/2 {
+	if forgotten, again := l.afterForgetting(t, x, at); forgotten > clients/2 || again > 0 {
 		t.Errorf("%d acknowledged payments are forgotten, %d were made again, and alpha's clients had %d in hand", forgotten, again, clients/2)
 	}
 	t.Logf("clients heard %v", l.heard)

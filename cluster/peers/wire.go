@@ -133,6 +133,7 @@ type Fact struct {
 	Amount      string    `json:"amount,omitempty"`
 	Currency    string    `json:"currency,omitempty"`
 	Description string    `json:"description,omitempty"`
+	Origin      string    `json:"origin,omitempty"` // of a committed: sealed by the payer's system for itself; the payee keeps it with the rest
 	At          time.Time `json:"at"`
 }
 

@@ -968,6 +968,14 @@ var mutants = []mutant{
 		failure: "of a broker that died Publish says",
 	},
 	{
+		name: "lost-key",
+		file: "node/remit/reconcile.go",
+		old:  "if lost && there && r.Renderer != nil {",
+		new:  "if lost && there && r.Renderer == nil {",
+		pkg:  "./node", test: "TestAKeyThatWasLostIsFoundAgain",
+		failure: "payer and payee have 400 601",
+	},
+	{
 		name: "failover-epoch",
 		file: "node/store/promote.go",
 		old:  "\tepoch, err := s.BeginEpoch(ctx)",

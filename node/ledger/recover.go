@@ -1,5 +1,7 @@
 package ledger
 
+import "cmp"
+
 // Recover posts in the payer's system what that system has once committed and then lost: the peer has credited it, and has
 // shown the signed word on which it did. A system believes its own signature, so this asks for no status, and it may not be
 // refused for want of funds.
@@ -9,9 +11,16 @@ type Recover struct {
 	From, To    Number
 	Amount      Money
 	Description string
+	Reference   string
+	Language    string // of the client's request; with its id and the origin unknown in older statements
+	RequestID   string
+	Origin      string
 	PayeeEpoch  int64 // as our own word told it
 	OwnEpoch    int64
 }
+
+// TransferID is the transfer's old id.
+func (r Recover) TransferID() TransferID { return r.ID }
 
 // Accounts is the payer, and the stripes of settlement and receivable.
 func (r Recover) Accounts(system string, lane Lane) []AccountID {
@@ -41,14 +50,15 @@ func (r Recover) Apply(b *Book) (Result, error) {
 	}
 	payer := r.payer(b)
 	transfer := Transfer{
-		ID: r.ID, Kind: Payment, From: r.From, To: r.To, PayerID: payer.ID, Amount: r.Amount, Description: r.Description, CreatedAt: b.Now,
+		ID: r.ID, Kind: Payment, From: r.From, To: r.To, PayerID: payer.ID, Amount: r.Amount, Description: r.Description, Reference: r.Reference, CreatedAt: b.Now,
 	}
 	return r.post(b, payer, Remittance{
-		ID: r.ID, Payer: b.System, Payee: r.Peer.System, ExpiresAt: b.Now, Language: recoveredLanguage, CreatedAt: b.Now,
+		ID: r.ID, Payer: b.System, Payee: r.Peer.System, ExpiresAt: b.Now, Language: cmp.Or(r.Language, recoveredLanguage), RequestID: r.RequestID,
+		Origin: r.Origin, CreatedAt: b.Now,
 	}, transfer)
 }
 
-// recoveredLanguage stands for that of the client's request, which is lost.
+// recoveredLanguage stands for that of a client's request that is lost.
 const recoveredLanguage = "en"
 
 // same tells whether a remittance that is there moves what our own word says.

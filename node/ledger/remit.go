@@ -17,6 +17,7 @@ type Remit struct {
 	LookAfter   time.Duration // somebody looks at the saga after this long unless it has ended
 	Language    string
 	RequestID   string
+	Origin      string // sealed: the client's request, for this system's own eyes
 }
 
 // TransferID is the id that the transfer will have.
@@ -57,7 +58,7 @@ func (r Remit) Apply(b *Book) (Result, error) {
 	}
 	remittance := Remittance{
 		ID: r.ID, Payer: b.System, Payee: r.Peer.System, State: Pending, PayerEpoch: b.epoch(r.Epoch), ExpiresAt: b.Now.Add(r.ExpiresIn),
-		Language: r.Language, RequestID: r.RequestID, CreatedAt: b.Now, Transfer: &transfer,
+		Language: r.Language, RequestID: r.RequestID, Origin: r.Origin, CreatedAt: b.Now, Transfer: &transfer,
 	}
 	b.putRemittance(remittance)
 	b.startSaga(SagaStart{ID: r.ID, Kind: SagaRemit, After: r.LookAfter})

@@ -27,6 +27,7 @@ type Remittance struct {
 	Failure      Code      // why it was refused or voided
 	Language     string    // of the client's first request, in the payer's system
 	RequestID    string    // of that request
+	Origin       string    // that request, sealed; in the payer's system
 	CreatedAt    time.Time
 	FinishedAt   time.Time // zero while pending
 	CreditedAt   time.Time // when the payee's system said that it has booked the credit
@@ -87,6 +88,7 @@ type PeerEvent struct {
 	To          Number `json:",omitempty"`
 	Amount      Money
 	Description string `json:",omitempty"`
+	Origin      string `json:",omitempty"` // of a committed: for the payer's system, should it lose its own
 	At          time.Time
 }
 
@@ -94,7 +96,7 @@ type PeerEvent struct {
 func DecisionOf(r Remittance, epoch int64) PeerEvent {
 	event := PeerEvent{Peer: r.Payee, Type: EventAborted, Epoch: epoch, PayeeEpoch: r.PayeeEpoch, ID: r.ID, At: r.FinishedAt}
 	if r.State == Posted {
-		event.Type = EventCommitted
+		event.Type, event.Origin = EventCommitted, r.Origin
 	}
 	if t := r.Transfer; t != nil {
 		event.From, event.To, event.Amount, event.Description = t.From, t.To, t.Amount, t.Description

@@ -221,7 +221,7 @@ func (d *Desk) listed(r ledger.Remittance, epoch int64) (listed peers.Listed, er
 func FactOf(system string, event ledger.PeerEvent) peers.Fact {
 	fact := peers.Fact{
 		ID: string(event.ID), Type: event.Type, From: system, To: event.Peer, Epoch: event.Epoch, PayeeEpoch: event.PayeeEpoch, At: event.At,
-		Payer: string(event.From), Payee: string(event.To), Description: event.Description,
+		Payer: string(event.From), Payee: string(event.To), Description: event.Description, Origin: event.Origin,
 	}
 	if event.From != "" { // a tombstone moves nothing
 		fact.Amount, fact.Currency = event.Amount.Decimal(), string(event.Amount.Currency)

@@ -8,6 +8,7 @@ import (
 
 	"lockstep/cluster/peers"
 	"lockstep/node/ledger"
+	"lockstep/node/posting"
 )
 
 // Informant asks peers what a reconciliation needs to know; *peers.Client is one.
@@ -24,6 +25,8 @@ type Reconciler struct {
 	ReadOwn   func(jws string) (peers.Fact, error) // believes what this system has signed itself
 	// Raise notes a peer's epoch: what the peer said in an earlier one counts no more.
 	Raise func(ctx context.Context, peer string, epoch int64) error
+	// Renderer makes the answer to the client's request that a transfer came from, which is kept under its key again.
+	Renderer func(language, requestID string) posting.Renderer
 }
 
 // Reconciled counts what the books of one peer have shown.
@@ -172,7 +175,7 @@ func (r *Reconciler) credited(ctx context.Context, t *tally, listed peers.Listed
 		t.list(&t.done.Conflicts, listed.ID, err)
 		return nil
 	}
-	final, err := r.Desk.submit(ctx, recovery)
+	final, err := r.recover(ctx, recovery, own == nil)
 	switch {
 	case ledger.CodeOf(err) == ledger.TransferConflict:
 		t.list(&t.done.Conflicts, listed.ID, err)
@@ -207,9 +210,32 @@ func (r *Reconciler) recovery(peer string, listed peers.Listed) (ledger.Recover,
 	to, errTo := ledger.ParseNumber(fact.Payee)
 	amount, errAmount := ledger.ParseMoney(fact.Amount, fact.Currency)
 	return ledger.Recover{
-		ID: ledger.TransferID(fact.ID), Peer: known, From: from, To: to, Amount: amount, Description: fact.Description,
+		ID: ledger.TransferID(fact.ID), Peer: known, From: from, To: to, Amount: amount, Description: fact.Description, Origin: fact.Origin,
 		PayeeEpoch: fact.PayeeEpoch, OwnEpoch: r.Desk.books.Epoch(),
 	}, errors.Join(errFrom, errTo, errAmount)
+}
+
+// recover posts the transfer. With one that is not known here, the client's key is lost as well: it is claimed again in the same
+// transaction, so that a repeat finds the transfer and makes no second one. A key that stands for something else by now stays.
+func (r *Reconciler) recover(ctx context.Context, recovery ledger.Recover, lost bool) (Final, error) {
+	asked, there := r.Desk.originOf(recovery.ID, recovery.Origin)
+	if there {
+		recovery.Reference, recovery.Language, recovery.RequestID = asked.Reference, asked.Language, asked.RequestID
+	}
+	if lost && there && r.Renderer != nil {
+		final, err := r.Desk.submitFor(ctx, posting.Command{
+			Operation: recovery, Claim: asked.claim(), Renderer: r.Renderer(asked.Language, asked.RequestID),
+		})
+		if err == nil && final.Remittance.ID == recovery.ID {
+			return final, nil
+		}
+		if err != nil && ledger.CodeOf(err) != ledger.IdempotencyKeyReused {
+			return final, err
+		}
+		r.Desk.log.Error("the key of a transfer that was found again stands for another request by now; was it paid twice?",
+			"transfer", recovery.ID, "request_id", asked.RequestID)
+	}
+	return r.Desk.submit(ctx, recovery)
 }
 
 // owed raises the alarm about a payment that no account could bear.

@@ -23,6 +23,7 @@ type Config struct {
 	ExpiresIn time.Duration // a transfer that the peer has not promised by then is given up
 	LookAfter time.Duration // somebody goes on with a transfer whose node said nothing for so long
 	AskAfter  time.Duration // a promise that nobody decided is asked about
+	Sealer    Sealer        // of origins; nil makes none, and a key that is lost with its transfer is not found again
 
 	// Fault, if set, is called between every two steps; an error abandons the transfer in this node, as if it had died.
 	Fault func(point string) error
@@ -161,16 +162,21 @@ const decideMax = 10 * time.Second
 
 // submit runs a command of the protocol, which no client waits for by itself. A refusal is an error here.
 func (d *Desk) submit(ctx context.Context, operation ledger.Operation) (Final, error) {
+	return d.submitFor(ctx, posting.Command{Operation: operation})
+}
+
+// submitFor is submit for a client's request.
+func (d *Desk) submitFor(ctx context.Context, command posting.Command) (Final, error) {
 	ctx, cancel := context.WithTimeout(ctx, decideMax)
 	defer cancel()
-	outcome, err := d.engine.Submit(ctx, posting.Command{Operation: operation})
+	outcome, err := d.engine.Submit(ctx, command)
 	switch {
 	case err != nil:
 		return Final{}, err
 	case outcome.Refusal != nil:
 		return Final{}, outcome.Refusal
 	case outcome.Result.Remittance == nil:
-		return Final{}, fmt.Errorf("remit: %T told nothing", operation)
+		return Final{}, fmt.Errorf("remit: %T told nothing", command.Operation)
 	}
 	return Final{Remittance: *outcome.Result.Remittance, Token: outcome.Token}, nil
 }

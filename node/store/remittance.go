@@ -13,7 +13,7 @@ import (
 // The statements of a batch that are about transfers between systems.
 
 const remittanceColumns = `r.id, r.payer_system, r.payee_system, r.state, r.payer_epoch, r.payee_epoch, r.expires_at, r.failure,
-	r.language, r.request_id, r.created_at, r.finished_at, r.credited_at, COALESCE(r.statement, '')`
+	r.language, r.request_id, r.created_at, r.finished_at, r.credited_at, COALESCE(r.statement, ''), COALESCE(r.origin, '')`
 
 // movedColumns are those of the transfer that a remittance moves; a tombstone has none.
 const movedColumns = `t.id, t.kind, t.state, t.from_number, t.to_number, t.payer_id, t.payee_id, t.amount, t.currency, t.description,
@@ -71,7 +71,7 @@ func scanRemittanceAnd(rows *sql.Rows, more ...any) (ledger.Remittance, error) {
 	var payer, payee, amount sql.NullInt64
 	err := rows.Scan(append([]any{
 		&r.ID, &r.Payer, &r.Payee, &r.State, &r.PayerEpoch, &r.PayeeEpoch, &r.ExpiresAt, &r.Failure, &r.Language,
-		&r.RequestID, &r.CreatedAt, &finished, &credited, &r.Statement,
+		&r.RequestID, &r.CreatedAt, &finished, &credited, &r.Statement, &r.Origin,
 		&id, &kind, &state, &from, &to, &payer, &payee, &amount, &currency, &description, &reference, &movedAt, &movedEnd,
 	}, more...)...)
 	r.FinishedAt, r.CreditedAt = finished.Time, credited.Time
@@ -143,13 +143,13 @@ func InsertRemittances(tx *Tx, remittances []ledger.Remittance, sagas ...ledger.
 		if wait, starts := after[r.ID]; starts {
 			lookAt = r.CreatedAt.Add(wait)
 		}
-		rows.row(append(remittanceValues(r), party(r.Account(tx.store.System())), ending(lookAt))...)
+		rows.row(append(remittanceValues(r), party(r.Account(tx.store.System())), ending(lookAt), nullable(r.Origin))...)
 		if t := r.Transfer; t != nil {
 			moved.row(t.ID, r.Payer, t.Kind, t.State, t.From, t.To, party(t.PayerID), party(t.PayeeID), t.Amount.Minor, t.Amount.Currency,
 				t.Description, t.Reference, nil, t.CreatedAt, ending(t.FinishedAt))
 		}
 	}
-	rows.queue(tx, insertRemittances+", account_id, look_at)", "")
+	rows.queue(tx, insertRemittances+", account_id, look_at, origin)", "")
 	moved.queue(tx, `INSERT INTO transfers (id, payer_system, kind, state, from_number, to_number, payer_id, payee_id,
 		amount, currency, description, reference, hold_id, created_at, finished_at)`, "")
 }
