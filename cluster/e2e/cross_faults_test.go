@@ -57,7 +57,7 @@ func timesWanted(t *testing.T) (times int64) {
 }
 
 // abandonedAnywhere abandons transfers at each step, some that succeed and some that are refused, until each point has
-// acted. Their clients ask until they know.
+// acted and a cap was met. Their clients ask until they know.
 func (x *crossing) abandonedAnywhere(t *testing.T) {
 	const clients = 32
 	times := timesWanted(t)
@@ -75,9 +75,10 @@ func (x *crossing) abandonedAnywhere(t *testing.T) {
 	}
 	var acted map[string]int64
 	before, compensated := x.compensated(t), int64(0)
+	full := func() bool { return loads[1].times("peer_cap_exceeded") > 0 }
 	for end := time.Now().Add(time.Duration(times) * 15 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		acted, compensated = x.counted(t, "lockstep_remit_faults_total"), x.compensated(t)-before
-		if compensated >= times && !slices.ContainsFunc(points(), func(p string) bool { return acted[p] < times }) {
+		if compensated >= times && !slices.ContainsFunc(points(), func(p string) bool { return acted[p] < times }) && full() {
 			break
 		}
 	}

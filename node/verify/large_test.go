@@ -31,7 +31,7 @@ var largeBooks = []string{
 	`UPDATE transfers SET payer_system = 'beta', from_number = CONCAT('beta-', RIGHT(from_number, 14)),
 		payer_id = 10104100000100 + amount % 2 * 100 WHERE kind = 'transfer' AND amount % 4 = 1`,
 	`INSERT INTO remittances SELECT id, payer_system, IF(payer_system = 'beta', 'alpha', 'beta'), state, 1, 1, NOW(6), '', '', '',
-		created_at, finished_at, NULL, NULL, NULL, NULL FROM transfers WHERE payer_system = 'beta' OR to_number LIKE 'beta-%'`,
+		created_at, finished_at, NULL, NULL, NULL, NULL, NULL FROM transfers WHERE payer_system = 'beta' OR to_number LIKE 'beta-%'`,
 	`INSERT INTO sagas (id, kind, state, next_at, data, created_at, updated_at) SELECT id, 'remit', 'done', NOW(6), '', NOW(6), NOW(6) FROM remittances`,
 	`INSERT INTO exposures SELECT 'beta', 'KRW', 1, NULL, 0, SUM(IF(payer_system = 'beta', amount, 0)),
 		SUM(IF(to_number LIKE 'beta-%', amount, 0)), 0 FROM transfers`,

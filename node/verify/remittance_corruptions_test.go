@@ -73,7 +73,7 @@ var remittanceCorruptions = []corruption{
 	{"remittances_fit_their_transfer", "DELETE FROM transfers WHERE payer_system = 'beta' AND state = 'posted' LIMIT 1"},
 	{"remittances_fit_their_transfer", "DELETE FROM transfers WHERE payer_system = 'beta' AND state = 'voided'"},
 	{"remittances_fit_their_transfer", `INSERT INTO remittances SELECT id, payer_system, 'beta', 'voided', 1, 1, created_at, 'transfer_aborted', '', '',
-		created_at, created_at, NULL, NULL, NULL, NULL FROM transfers WHERE kind = 'deposit' LIMIT 1`},
+		created_at, created_at, NULL, NULL, NULL, NULL, NULL FROM transfers WHERE kind = 'deposit' LIMIT 1`},
 	{"remittances_cover_their_transfers", "DELETE FROM remittances WHERE payer_system = 'alpha' AND state = 'pending'"},
 	{"remittances_cover_their_transfers", "DELETE FROM remittances WHERE payer_system = 'alpha' AND state = 'posted'"},
 	{"remittances_cover_their_transfers", "DELETE FROM remittances WHERE payer_system = 'beta' AND state = 'posted' LIMIT 1"},
