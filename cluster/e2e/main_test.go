@@ -126,7 +126,7 @@ func empty(kept ...string) {
 }
 
 // build compiles the program. It stays in the checkout's place for tests, where a later run finds it up to date, unless
-// LOCKSTEP_OVERLAY names an overlay that replaces sources, as `make mutants` does.
+// MUTANT_OVERLAY names an overlay that replaces sources, as `make mutants` does.
 func build() (string, error) {
 	place, err := servers.Here()
 	if err != nil {
@@ -142,7 +142,7 @@ func build() (string, error) {
 	}
 	defer lock.Close()
 	args := []string{"build", "-race", "-tags", "faults"}
-	if overlay := os.Getenv("LOCKSTEP_OVERLAY"); overlay != "" {
+	if overlay := os.Getenv("MUTANT_OVERLAY"); overlay != "" {
 		path = filepath.Join(house.dir, "lockstep-race")
 		args = append(args, "-overlay", overlay)
 	}

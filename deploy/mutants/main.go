@@ -3,7 +3,7 @@
 //
 // The sources are not touched: `go build -overlay` puts changed files in the originals' places. Compiling is most of the
 // work, so all mutants are compiled at once, behind a switch (switch.go), and each package's tests are linked once. Tests
-// that build a program of their own find its overlay in LOCKSTEP_OVERLAY, and those that read the sources find what the
+// that build a program of their own find its overlay in MUTANT_OVERLAY, and those that read the sources find what the
 // mutant changes there in MUTANT_SOURCES.
 //
 // A test that fails with other words than its own, panics or hangs tells nothing about its guard: its set-up waited in vain
@@ -270,7 +270,7 @@ func (m mutant) judge(out string, err error) error {
 func (r *runner) run(ctx context.Context, binary, pkg, pattern string, m mutant, overlay, changed string) (string, error) {
 	cmd := exec.CommandContext(ctx, binary, "-test.run", pattern, "-test.v", "-test.timeout", testTimeout.String())
 	cmd.Dir = pkg
-	cmd.Env = append(os.Environ(), "LOCKSTEP_OVERLAY="+overlay, "MUTANT_SOURCES="+changed, switchVariable+"="+m.name)
+	cmd.Env = append(os.Environ(), "MUTANT_OVERLAY="+overlay, "MUTANT_SOURCES="+changed, switchVariable+"="+m.name)
 	out, err := cmd.CombinedOutput()
 	if err == nil && m.name != "" && !strings.Contains(string(out), "--- PASS: "+m.test+" ") {
 		err = fmt.Errorf("there is no test %s", m.test)
