@@ -64,7 +64,8 @@ func leaseTo(ctx context.Context, tx Tx, sagas []Saga, owner string, lease time.
 	for _, s := range sagas {
 		ids = append(ids, s.ID)
 	}
-	_, err := tx.Exec(ctx, `UPDATE sagas SET lease_owner = ?, lease_until = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND
+	// Without the hint a small table is scanned, and the rows of other claims are waited for.
+	_, err := tx.Exec(ctx, `UPDATE sagas FORCE INDEX (PRIMARY) SET lease_owner = ?, lease_until = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND
 		WHERE id IN (`+marks(len(ids))+`)`, append([]any{owner, lease.Microseconds()}, sorted(ids)...)...)
 	return err
 }

@@ -202,7 +202,7 @@ func (o *Outbox) claim(ctx context.Context) (due []waiting, err error) {
 		if err != nil || len(ids) == 0 {
 			return err
 		}
-		_, err = tx.Exec(ctx, `UPDATE saga_outbox SET next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND WHERE id IN (`+marks(len(ids))+`)`,
+		_, err = tx.Exec(ctx, `UPDATE saga_outbox FORCE INDEX (PRIMARY) SET next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND WHERE id IN (`+marks(len(ids))+`)`,
 			append([]any{o.Lease.Microseconds()}, sorted(ids)...)...)
 		return err
 	})
