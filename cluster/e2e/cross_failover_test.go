@@ -173,7 +173,7 @@ func (x *crossing) promotes(t *testing.T, side int) {
 	if out, err := x.tries(t, system, "failover", "--to", x.replicaOf(side), "--fenced"); err == nil || !strings.Contains(out, "still takes writes") {
 		t.Errorf("a failover to the source itself: %v\n%s", err, out)
 	}
-	x.bringUp(t, x.nodesOf(side)...)
+	x.bringUp(t, side)
 }
 
 func (x *crossing) replicaOf(side int) string {

@@ -38,16 +38,17 @@ func (x *crossing) keepDown(t *testing.T, names ...string) {
 	}
 }
 
-// bringUp starts processes and waits until they serve.
-func (x *crossing) bringUp(t *testing.T, names ...string) {
+// bringUp starts a side's nodes and waits until they serve, through the balancer as well.
+func (x *crossing) bringUp(t *testing.T, side int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startMax)
 	defer cancel()
-	for _, name := range names {
+	for _, name := range x.nodesOf(side) {
 		if err := x.StartProcess(ctx, name); err != nil {
 			t.Fatal(err)
 		}
 	}
+	x.balanced(t, side)
 }
 
 // until waits for a load to have so many payments acknowledged, as long as it goes on to make some.

@@ -25,7 +25,7 @@ func TestARestoredSystemLearnsAThousandTransfersFromItsPeer(t *testing.T) {
 	ended := ending(stop)
 	began = time.Now()
 	x.command(t, "alpha", "restore", "--in", backup, "--force")
-	x.bringUp(t, x.nodesOf(0)...)
+	x.bringUp(t, 0)
 	at := l.atLoss(t, x, "alpha")
 	lost := l.lost(at.books, x, 0)
 	if len(lost[0]) < eachWay || len(lost[1]) < eachWay || len(lost[0])+len(lost[1]) < sinceBackup {

@@ -100,7 +100,14 @@ func (x *crossing) configure(t *testing.T, config map[string]any) {
 		t.Fatalf("configure the nodes: %v", err)
 	}
 	x.configured = config
-	for _, s := range x.sides {
+	x.balanced(t, 0, 1)
+}
+
+// balanced waits until the balancers of the sides send requests to nodes again.
+func (x *crossing) balanced(t *testing.T, sides ...int) {
+	t.Helper()
+	for _, side := range sides {
+		s := x.sides[side]
 		balancer := caller{TB: t, site: s, base: s.balancer, quick: true}
 		eventually(t, "the balancer finds its nodes", func() bool { return balancer.get("/readyz").status == 200 })
 	}
