@@ -26,12 +26,10 @@ var storeMutants = []mutant{
 	{
 		name: "store-poison-scan",
 		file: "node/store/tx.go",
-		old: `		return tx.poison(err)
-	}
-	return nil`,
-		new: `		return err
-	}
-	return nil`,
+		old: `	if err := each(ctx, tx.conn, scan, query, args...); err != nil {
+		return tx.poison(err)`,
+		new: `	if err := each(ctx, tx.conn, scan, query, args...); err != nil {
+		return err`,
 		pkg: "./node/store", test: "TestNoErrorLetsHalfATransactionCommit",
 		failure: "COMMIT was sent on a failed transaction",
 	},
