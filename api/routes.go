@@ -37,6 +37,9 @@ func (s *Server) routes() []route {
 		{"GET", "/.well-known/lockstep", "", false, (*exchange).getSystem},
 		{"POST", "/v1/oauth/token", "", false, (*exchange).postToken},
 
+		{"GET", "/v1/auth/google/login", "", false, (*exchange).getLogin},
+		{"GET", CallbackPath, "", false, (*exchange).getCallback},
+
 		{"POST", "/v1/accounts", auth.AccountsWrite, true, (*exchange).postAccount},
 		{"GET", "/v1/accounts", auth.AccountsRead, false, (*exchange).getAccounts},
 		{"GET", "/v1/accounts/{number}", auth.AccountsRead, false, (*exchange).getAccount},

@@ -42,6 +42,7 @@ type Deps struct {
 	Peers       *Peers // nil: there are no other systems
 	Authority   Authority
 	People      People // nil: nobody signs in
+	Logins      Logins // nil: there is no OpenID provider
 	Web         Web
 	Health      func() Health
 	Locks       func() Locks     // of GET /v1/admin/locks

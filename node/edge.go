@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lockstep/api"
+	"lockstep/api/auth"
 	"lockstep/node/ledger"
 	"lockstep/node/store"
 )
@@ -20,9 +21,13 @@ func (n *Node) openEdge(ctx context.Context, registry prometheus.Registerer, ver
 		return err
 	}
 	n.onClose(func(context.Context) error { authority.Close(); return nil })
+	logins, err := n.openLogins()
+	if err != nil {
+		return err
+	}
 	server, err := api.New(api.Deps{
 		System: n.config.System, Version: string(version), Currencies: n.currencies(), RequestsMax: n.config.RequestsMax, Engine: n.engine,
-		Store: api.Over(n.store), Peers: n.peers, Authority: authority, People: authority, Web: n.config.web(), Health: n.health, Locks: n.locks,
+		Store: api.Over(n.store), Peers: n.peers, Authority: authority, People: authority, Logins: logins, Web: n.config.web(), Health: n.health, Locks: n.locks,
 		Now: n.store.Now, Clock: time.Now, NewID: newID, Logger: n.log, Metrics: registry,
 	})
 	if err != nil {
@@ -31,6 +36,19 @@ func (n *Node) openEdge(ctx context.Context, registry prometheus.Registerer, ver
 	n.server = server
 	n.onClose(server.Shutdown)
 	return nil
+}
+
+// openLogins is nil where no provider is configured: a true nil, which the edge looks for.
+func (n *Node) openLogins() (api.Logins, error) {
+	if n.config.OIDC.ClientID == "" {
+		return nil, nil
+	}
+	logins, err := auth.OpenLogins(authConfig(n.config, n.store, n.log), n.config.oidc())
+	if err != nil {
+		return nil, err
+	}
+	n.onClose(func(context.Context) error { logins.Close(); return nil })
+	return logins, nil
 }
 
 // newID makes a UUIDv7 (RFC 9562, 5.7), so that ids sort by the time they were made.

@@ -116,13 +116,10 @@ func (l *Logins) oauth(at *endpoints) *oauth2.Config {
 // Arrival is somebody who has come back from the provider. Issuer and Subject together name the person, for ever; nothing
 // else does: an e-mail address passes from one person to another.
 type Arrival struct {
-	Issuer        string
-	Subject       string
-	Name          string
-	Email         string
-	EmailVerified bool
-	Picture       string // a URL
-	Next          string // where the person wanted to go
+	Issuer  string
+	Subject string
+	Profile Profile
+	Next    string // where the person wanted to go
 }
 
 // Finish takes what the browser brings back: the sealed text of Begin, and the query of the callback. It refuses with
@@ -233,10 +230,8 @@ func (l *Logins) profile(ctx context.Context, at *endpoints, token *oauth2.Token
 	if err := info.Claims(&said); err != nil {
 		return Arrival{}, l.refuse("the provider's profile cannot be read", err)
 	}
-	return Arrival{
-		Issuer: l.oidc.Issuer, Subject: subject, Name: said.Name, Picture: said.Picture,
-		Email: info.Email, EmailVerified: info.EmailVerified,
-	}, nil
+	profile := Profile{Name: said.Name, Email: info.Email, Picture: said.Picture}
+	return Arrival{Issuer: l.oidc.Issuer, Subject: subject, Profile: profile}, nil
 }
 
 // refuse tells the person that the sign-in ends here; the cause, if any, is logged.

@@ -85,8 +85,8 @@ func TestAPersonSignsInAtTheProvider(t *testing.T) {
 	got, err := s.Finish(t.Context(), begun.Sealed, s.provider.Visit(t, begun.URL))
 	must(t, err)
 	want := auth.Arrival{
-		Issuer: s.provider.Issuer, Subject: "person-1", Name: "Kim Minji", Email: "minji@example.com", EmailVerified: true,
-		Picture: s.provider.Issuer + "/minji.png", Next: "/accounts?page=2",
+		Issuer: s.provider.Issuer, Subject: "person-1", Next: "/accounts?page=2",
+		Profile: auth.Profile{Name: "Kim Minji", Email: "minji@example.com", Picture: s.provider.Issuer + "/minji.png"},
 	}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
