@@ -17,11 +17,12 @@ const (
 	ProofsRead    = "proofs:read"
 	WebhooksWrite = "webhooks:write"
 	Admin         = "admin"
+	AdminRead     = "admin:read" // sees what an operator sees, and changes nothing
 )
 
 // scopeNames gives each scope its bit. Bits are never stored: the order may change.
 var scopeNames = [...]string{
-	AccountsRead, AccountsWrite, MoneyDeposit, MoneyWithdraw, MoneyTransfer, MoneyRead, ProofsRead, WebhooksWrite, Admin,
+	AccountsRead, AccountsWrite, MoneyDeposit, MoneyWithdraw, MoneyTransfer, MoneyRead, ProofsRead, WebhooksWrite, Admin, AdminRead,
 }
 
 // Scopes is a set of scopes. It is a bit set because every request intersects what its token says with what its client
