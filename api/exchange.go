@@ -117,7 +117,7 @@ func (x *exchange) authenticate() error {
 	x.set("Cache-Control", "no-store")
 	ctx, cancel := context.WithTimeout(x.context(), readWaitMax)
 	defer cancel()
-	principal, err := x.server.deps.Authority.Authenticate(ctx, x.header("Authorization"))
+	principal, err := x.authenticated(ctx)
 	if err != nil {
 		return err
 	}

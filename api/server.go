@@ -41,6 +41,8 @@ type Deps struct {
 	Store       Store
 	Peers       *Peers // nil: there are no other systems
 	Authority   Authority
+	People      People // nil: nobody signs in
+	Web         Web
 	Health      func() Health
 	Locks       func() Locks     // of GET /v1/admin/locks
 	Now         func() time.Time // the database's time
