@@ -43,7 +43,7 @@ func (s securityEntry) access() (access, error) {
 				continue
 			}
 			text := strings.Join(names, " ")
-			scopes, err := auth.ParseScopes(text)
+			scopes, err := auth.ParseNeeds(text)
 			if err != nil {
 				return access{}, err
 			}

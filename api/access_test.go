@@ -18,10 +18,11 @@ paths:
   /one: {get: {security: [{oauth: ['money:read']}]}}
   /both: {get: {security: [{oauth: ['money:read', 'accounts:read']}]}}
   /either: {get: {security: [{oauth: [admin]}, {session: ['money:read']}]}}
+  /own: {get: {security: [{session: [session]}]}}
   /peer: {get: {security: [{peer: []}]}}
 `
 	for path, want := range map[string]string{
-		"/default": "", "/open": "open", "/one": "money:read", "/both": "accounts:read+money:read", "/either": "admin|money:read", "/peer": "peer",
+		"/default": "", "/open": "open", "/one": "money:read", "/both": "accounts:read+money:read", "/either": "admin|money:read", "/own": "session", "/peer": "peer",
 	} {
 		if got, err := api.AccessOf(file, "GET", path); err != nil || got != want {
 			t.Errorf("%s is for %q, want %q (%v)", path, got, want, err)
