@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofiber/fiber/v2"
+
 	"lockstep/api/auth"
 	"lockstep/node/ledger"
 )
@@ -40,7 +42,7 @@ func (x *exchange) getLogin() error {
 		return x.forPeople(err)
 	}
 	x.setCookie(x.server.cookieName(loginCookie), departure.Sealed, departure.Life)
-	return x.sendTo(departure.URL)
+	return x.fiber.Redirect(departure.URL, fiber.StatusFound)
 }
 
 // getCallback takes the provider's answer from the browser: somebody new becomes a user, somebody known signs in. The
@@ -57,7 +59,7 @@ func (x *exchange) getCallback() error {
 	if err != nil {
 		return x.forPeople(err)
 	}
-	return x.sendTo(next)
+	return x.fiber.Redirect(next, fiber.StatusFound)
 }
 
 func (x *exchange) arrive(ctx context.Context, logins Logins, query url.Values) (next string, err error) {
@@ -98,13 +100,6 @@ func (x *exchange) logins() (Logins, url.Values, error) {
 		}
 	}
 	return logins, query, nil
-}
-
-// sendTo leads a browser on.
-func (x *exchange) sendTo(address string) error {
-	x.set("Location", address)
-	x.fiber.Status(302)
-	return nil
 }
 
 // forPeople answers a browser that was led here by an address with a page instead of a problem; the status is the same.
