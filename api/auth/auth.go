@@ -38,6 +38,9 @@ type Principal struct {
 // Operator tells whether the principal may administer the system.
 func (p Principal) Operator() bool { return p.Scopes.Has(Admin) }
 
+// SeesAll tells whether the principal may look at everybody's accounts and transfers.
+func (p Principal) SeesAll() bool { return p.Scopes.Has(Admin) || p.Scopes.Has(AdminRead) }
+
 // Config is what an Authority needs.
 type Config struct {
 	System   string // id of the payment system

@@ -21,7 +21,7 @@ type Role string
 const (
 	RoleUser     Role = "user"     // uses accounts of their own
 	RoleOperator Role = "operator" // administers the system
-	RoleAuditor  Role = "auditor"  // reads
+	RoleAuditor  Role = "auditor"  // reads everything and changes nothing
 )
 
 // roleScopes are what a session of each role may do. An unknown role may do nothing.
@@ -30,7 +30,7 @@ var roleScopes = map[Role]string{
 		AccountsRead, AccountsWrite, MoneyDeposit, MoneyWithdraw, MoneyTransfer, MoneyRead, OwnSession,
 	}, " "),
 	RoleOperator: AllScopes.String() + " " + OwnSession,
-	RoleAuditor:  strings.Join([]string{AccountsRead, MoneyRead, ProofsRead, OwnSession}, " "),
+	RoleAuditor:  strings.Join([]string{AccountsRead, MoneyRead, ProofsRead, AdminRead, OwnSession}, " "),
 }
 
 // Valid tells whether there is such a role.
