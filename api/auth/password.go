@@ -61,8 +61,8 @@ func checkPassword(username, password string) error {
 		return ledger.Refuse(ledger.InvalidRequest, "a password has %d to %d characters", passwordMin, passwordMax)
 	case len(distinct) < distinctMin:
 		return ledger.Refuse(ledger.InvalidRequest, "the password repeats the same few characters")
-	case username != "" && strings.Contains(strings.ToLower(password), username):
-		return ledger.Refuse(ledger.InvalidRequest, "the password contains the username")
+	case username != "" && utf8.RuneCountInString(strings.ReplaceAll(strings.ToLower(password), username, "")) < passwordMin:
+		return ledger.Refuse(ledger.InvalidRequest, "without the username in it the password has fewer than %d characters", passwordMin)
 	}
 	return nil
 }
