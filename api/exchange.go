@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"runtime/debug"
 	"strconv"
@@ -189,7 +190,12 @@ func (x *exchange) fail(err error) {
 	if problem.Status >= 500 {
 		x.failure = err
 	}
-	if after := rules[problem.Code].after; after > 0 {
+	after := rules[problem.Code].after
+	var told interface{ RetryAfter() time.Duration }
+	if errors.As(err, &told) {
+		after = max(after, int(math.Ceil(told.RetryAfter().Seconds())))
+	}
+	if after > 0 {
 		x.set("Retry-After", strconv.Itoa(after))
 	}
 	if challenge := x.challenge(problem.Code); challenge != "" {

@@ -150,10 +150,11 @@ func TestARefusedLoginStartsNoSession(t *testing.T) {
 	}
 }
 
-// people go the way of a browser through the file's routes.
-func (c *checker) people(t *testing.T) {
+// provider goes the way of a browser through the file's routes.
+func (c *checker) provider(t *testing.T) {
 	t.Helper()
-	kept := c.exchange(t, 302, "GET", "/v1/auth/google/login?next=/accounts", "").cookie(t, "__Host-lockstep_alpha_login")
-	c.exchange(t, 302, "GET", api.CallbackPath+"?state=s&code=c", "", "Cookie", kept.Name+"="+kept.Value)
-	c.exchange(t, 400, "GET", api.CallbackPath+"?state=s&code=c", "")
+	on := &checker{peered: &peered{edge: newEdge(t, withProvider())}, router: c.router, covered: c.covered}
+	kept := on.exchange(t, 302, "GET", "/v1/auth/google/login?next=/accounts", "").cookie(t, "__Host-lockstep_alpha_login")
+	on.exchange(t, 302, "GET", api.CallbackPath+"?state=s&code=c", "", "Cookie", kept.Name+"="+kept.Value)
+	on.exchange(t, 400, "GET", api.CallbackPath+"?state=s&code=c", "")
 }

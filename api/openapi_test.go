@@ -142,7 +142,7 @@ func newChecker(t *testing.T) *checker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &checker{peered: newPeered(t, withProvider()), router: router, covered: map[string]bool{}}
+	return &checker{peered: newPeered(t), router: router, covered: map[string]bool{}}
 }
 
 // exchange is a request and its answer; a request of which the edge is expected to complain is not validated.
@@ -189,7 +189,8 @@ func TestRequestsAndAnswersAreThoseOfTheFile(t *testing.T) {
 	c.transfersToPeers(t)
 	c.peers(t)
 	c.operations(t)
-	c.people(t)
+	c.provider(t)
+	c.persons(t)
 	c.system(t)
 	for _, r := range api.RouteFacts() {
 		good := false

@@ -21,6 +21,9 @@ func (n *Node) openEdge(ctx context.Context, registry prometheus.Registerer, ver
 		return err
 	}
 	n.onClose(func(context.Context) error { authority.Close(); return nil })
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "lockstep_auth_password_checks_total", Help: "Passwords that were held against a hash; those refused for their number are not.",
+	}, func() float64 { return float64(authority.Stats().PasswordChecks) }))
 	logins, err := n.openLogins()
 	if err != nil {
 		return err
