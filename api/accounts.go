@@ -226,7 +226,7 @@ func (x *exchange) findAccount(ctx context.Context, q Queries, number ledger.Num
 // sees tells whether the caller may look at the account.
 func (x *exchange) sees(account ledger.Account) bool {
 	actor := x.actor()
-	return actor.Operator || actor.Owns(&account)
+	return x.principal.SeesAll() || actor.Owns(&account)
 }
 
 func noAccount(number ledger.Number) *ledger.Error {

@@ -21,11 +21,12 @@ import (
 type exchange struct {
 	server    *Server
 	fiber     *fiber.Ctx
-	route     route // zero while none has matched
+	route     guarded // zero while none has matched
 	id        string
 	language  language
 	started   time.Time
 	principal auth.Principal
+	peer      string // whose signature the request has, on the routes of peers
 	key       string // the Idempotency-Key, checked
 	replayed  bool
 	failure   error // what is logged and not shown
@@ -73,8 +74,8 @@ func (x *exchange) next() (err error) {
 }
 
 // handler makes fiber's handler of a route: is there room, who asks, may they, then the route itself.
-func (s *Server) handler(r route) fiber.Handler {
-	gate := s.gates.of(r)
+func (s *Server) handler(r guarded) fiber.Handler {
+	gate := s.gates.of(r.route)
 	return func(c *fiber.Ctx) error {
 		x := c.Locals(exchangeKey).(*exchange)
 		x.route = r
@@ -85,7 +86,11 @@ func (s *Server) handler(r route) fiber.Handler {
 			x.gate = gate
 			defer x.leaveGate()
 		}
-		if r.scope != "" {
+		switch {
+		case r.access.open:
+		case r.access.peer:
+			return x.servePeer(r.serve)
+		default:
 			if err := x.authenticate(); err != nil {
 				return err
 			}
@@ -112,13 +117,13 @@ func (x *exchange) authenticate() error {
 	x.set("Cache-Control", "no-store")
 	ctx, cancel := context.WithTimeout(x.context(), readWaitMax)
 	defer cancel()
-	principal, err := x.server.deps.Authority.Authenticate(ctx, x.header("Authorization"))
+	principal, err := x.authenticated(ctx)
 	if err != nil {
 		return err
 	}
 	x.principal = principal
-	if !principal.Scopes.Has(x.route.scope) {
-		return ledger.Refuse(ledger.Forbidden, "this needs the scope %s", x.route.scope)
+	if !x.route.access.admits(principal.Scopes) {
+		return ledger.Refuse(ledger.Forbidden, "this needs the scope %s", x.route.access.need)
 	}
 	return nil
 }
@@ -201,8 +206,8 @@ func (x *exchange) challenge(code ledger.Code) string {
 		return `Bearer realm="lockstep"`
 	case code == ledger.Unauthenticated:
 		return `Bearer realm="lockstep", error="invalid_token"`
-	case code == ledger.Forbidden && !x.principal.Scopes.Has(x.route.scope):
-		return `Bearer realm="lockstep", error="insufficient_scope", scope="` + x.route.scope + `"`
+	case code == ledger.Forbidden && x.route.access.need != "" && !x.route.access.admits(x.principal.Scopes):
+		return `Bearer realm="lockstep", error="insufficient_scope", scope="` + x.route.access.need + `"`
 	}
 	return ""
 }

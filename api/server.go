@@ -41,6 +41,8 @@ type Deps struct {
 	Store       Store
 	Peers       *Peers // nil: there are no other systems
 	Authority   Authority
+	People      People // nil: nobody signs in
+	Web         Web
 	Health      func() Health
 	Locks       func() Locks     // of GET /v1/admin/locks
 	Now         func() time.Time // the database's time
@@ -70,7 +72,15 @@ func New(deps Deps) (*Server, error) {
 	if s.gates, err = newGates(deps.Metrics, deps.RequestsMax); err != nil {
 		return nil, err
 	}
-	if s.pages, err = newPages(); err != nil {
+	file, err := readOpenAPI()
+	if err != nil {
+		return nil, err
+	}
+	if s.pages, err = newPages(file); err != nil {
+		return nil, err
+	}
+	routes, err := guard(s.routes(), file)
+	if err != nil {
 		return nil, err
 	}
 	s.app = fiber.New(fiber.Config{
@@ -82,7 +92,7 @@ func New(deps Deps) (*Server, error) {
 		ErrorHandler: s.handleServerError,
 	})
 	s.app.Use(s.observe)
-	for _, r := range s.routes() {
+	for _, r := range routes {
 		s.app.Add(r.method, fiberPath(r.path), s.handler(r))
 		if r.method == fiber.MethodGet {
 			s.app.Add(fiber.MethodHead, fiberPath(r.path), s.handler(r))

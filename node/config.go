@@ -5,6 +5,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"reflect"
 	"strings"
@@ -38,6 +39,8 @@ type Config struct {
 	EarlyRelease string             `koanf:"early_release"` // on: locks go just before COMMIT; off, after it, for benchmarks
 	Reads        string             `koanf:"reads"`         // replica, or source for benchmarks: then replicas are not used at all
 	Currencies   []string           `koanf:"currencies"`
+	PublicURL    string             `koanf:"public_url"`   // the address that people type; https, or http on 127.0.0.1
+	Proxies      []string           `koanf:"proxies"`      // addresses or networks of the balancers, which say where a request comes from
 	RequestsMax  int                `koanf:"requests_max"` // changes, and as many reads, in hand at a time; more are refused as overloaded
 	Retention    time.Duration      `koanf:"retention"`    // idempotency keys are kept for this long after their answer, at least 24h
 	Drain        time.Duration      `koanf:"drain"`        // readyz is red for this long before the listener closes
@@ -130,6 +133,12 @@ func (c Config) validateParts() error {
 	if err := c.retention().Validate(); err != nil {
 		return fmt.Errorf("retention: %w", err)
 	}
+	if err := api.CheckPublicURL(c.PublicURL); err != nil {
+		return fmt.Errorf("public_url: %w", err)
+	}
+	if _, err := c.proxies(); err != nil {
+		return fmt.Errorf("proxies: %w", err)
+	}
 	for _, code := range c.Currencies {
 		if _, err := ledger.ParseCurrency(code); err != nil {
 			return fmt.Errorf("currencies: %q is no ISO 4217 code", code)
@@ -139,6 +148,28 @@ func (c Config) validateParts() error {
 		return errors.New("faults: this build has no fault points; they need the build tag `faults`")
 	}
 	return posting.DefaultConfig().Validate()
+}
+
+// proxies reads the networks; an address is a network of its own.
+func (c Config) proxies() ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	for _, text := range c.Proxies {
+		prefix, err := netip.ParsePrefix(text)
+		if address, addressErr := netip.ParseAddr(text); addressErr == nil {
+			prefix, err = address.Prefix(address.BitLen())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%q is no address and no network such as 10.0.0.0/8", text)
+		}
+		prefixes = append(prefixes, prefix)
+	}
+	return prefixes, nil
+}
+
+// web is how browsers reach the system; the configuration was checked before.
+func (c Config) web() api.Web {
+	proxies, _ := c.proxies()
+	return api.Web{PublicURL: c.PublicURL, Proxies: proxies}
 }
 
 func (c Config) retention() store.Retention {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/sync/singleflight"
 
 	"lockstep/node/ledger"
 )
@@ -29,10 +30,15 @@ type Principal struct {
 	Owner  string // whose accounts it uses: the client's owner, else the caller itself
 	Scopes Scopes // what the token says and the client may still do
 	Client bool   // a program, not a person
+
+	Session string // of a person; empty: a client
 }
 
 // Operator tells whether the principal may administer the system.
 func (p Principal) Operator() bool { return p.Scopes.Has(Admin) }
+
+// SeesAll tells whether the principal may look at everybody's accounts and transfers.
+func (p Principal) SeesAll() bool { return p.Scopes.Has(Admin) || p.Scopes.Has(AdminRead) }
 
 // Config is what an Authority needs.
 type Config struct {
@@ -83,6 +89,11 @@ type Authority struct {
 	clients *knownClients
 	tokens  *verifiedTokens
 	parser  *jwt.Parser
+	denials *denials
+
+	successorKey []byte // makes refresh tokens
+	refreshing   singleflight.Group
+	refreshes    chan struct{} // a place per refresh token that is looked up
 
 	stop func()
 	done sync.WaitGroup
@@ -99,8 +110,13 @@ func Open(ctx context.Context, config Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
+	successorKey, err := newSuccessorKey(config)
+	if err != nil {
+		return nil, err
+	}
 	a := &Authority{
-		config: config,
+		config: config, successorKey: successorKey, refreshes: make(chan struct{}, refreshesAtMax),
+		denials: &denials{db: config.DB, clock: config.Clock, logger: config.Logger, until: map[string]time.Time{}},
 		keys: &keyring{
 			db: config.DB, table: "signing_keys", prefix: config.System, keep: tokenLife + skewMax, sealer: seal,
 			clock: config.Clock, random: config.Random,
@@ -115,9 +131,13 @@ func Open(ctx context.Context, config Config) (*Authority, error) {
 	if err := a.keys.open(ctx); err != nil {
 		return nil, err
 	}
+	if err := a.denials.read(ctx); err != nil {
+		return nil, err
+	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	a.stop = stop
 	a.done.Go(func() { a.refreshKeys(background) })
+	a.done.Go(func() { a.denials.follow(background) })
 	return a, nil
 }
 
@@ -167,6 +187,9 @@ func (a *Authority) Authenticate(ctx context.Context, authorization string) (Pri
 	if err != nil {
 		return Principal{}, err
 	}
+	if verified.session != "" {
+		return a.inSession(verified)
+	}
 	known, _ := a.clients.get(ctx, verified.clientID) // a failed reading is logged there; an old one will do
 	if known == nil {
 		return Principal{}, unavailable()
@@ -176,6 +199,16 @@ func (a *Authority) Authenticate(ctx context.Context, authorization string) (Pri
 	}
 	return Principal{
 		Caller: known.principal, Owner: known.owner, Scopes: verified.scopes & known.client.Scopes, Client: true,
+	}, nil
+}
+
+// inSession admits a person by what their access token says and by the denial list; neither asks the database.
+func (a *Authority) inSession(verified *verifiedToken) (Principal, error) {
+	if a.denials.has(verified.session) {
+		return Principal{}, signInAgain()
+	}
+	return Principal{
+		Caller: verified.subject, Owner: verified.subject, Scopes: verified.scopes, Session: verified.session,
 	}, nil
 }
 

@@ -43,6 +43,8 @@ const (
 	Overloaded            Code = "overloaded"
 	SourceUnavailable     Code = "source_unavailable"
 	PeerUnavailable       Code = "peer_unavailable"
+	LoginRefused          Code = "login_refused"
+	ProviderUnavailable   Code = "provider_unavailable"
 	OutcomeUnknown        Code = "outcome_unknown"
 	GatewayUnknown        Code = "gateway_unknown"
 	Internal              Code = "internal"
