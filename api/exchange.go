@@ -44,6 +44,9 @@ func (s *Server) exchange(c *fiber.Ctx) *exchange {
 	x := &exchange{server: s, fiber: c, started: s.deps.Clock()}
 	x.id = requestID(x.header("Request-Id"), s.deps.NewID)
 	x.language = preferredLanguage(x.header("Accept-Language"))
+	if x.forPeople() {
+		x.language = x.spoken()
+	}
 	c.Locals(exchangeKey, x)
 	x.set("Request-Id", x.id)
 	x.set("X-Content-Type-Options", "nosniff")
@@ -188,6 +191,9 @@ func (x *exchange) fail(err error) {
 	problem := newProblem(refusal, x.language, x.id, x.header("Idempotency-Key") != "")
 	if problem.Status >= 500 {
 		x.failure = err
+	}
+	if x.forPeople() && x.failPage(problem) == nil {
+		return
 	}
 	if after := rules[problem.Code].after; after > 0 {
 		x.set("Retry-After", strconv.Itoa(after))
