@@ -155,8 +155,8 @@ function moneyForm(form) {
   const submit = find('button[type=submit]', form);
   const refresh = () => {
     const option = select.selectedOptions[0];
-    find('[data-before]', form).textContent = option.dataset.before;
-    find('[data-after]', form).textContent = option.dataset.after;
+    find('[data-affix=before]', form).textContent = option.dataset.before;
+    find('[data-affix=after]', form).textContent = option.dataset.after;
     const have = find('[data-have]', form);
     have.textContent = fill(have.dataset.text, option.dataset.shown);
     amount.inputMode = places(option) ? 'decimal' : 'numeric';
@@ -201,7 +201,7 @@ function lookUp(form) {
     place.hidden = true;
     complain(form, 'to', '');
     if (!/^[a-z][a-z0-9]{1,15}-\d{14}$/.test(wanted)) return;
-    place.textContent = words.looking ?? place.dataset.looking;
+    place.textContent = place.dataset.looking;
     place.className = 'payee looking';
     place.hidden = false;
     const answer = await once('GET', `/v1/payees/${encodeURIComponent(wanted)}`);
