@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"runtime/debug"
 	"strconv"
@@ -192,16 +193,21 @@ func (x *exchange) fail(err error) {
 	if problem.Status >= 500 {
 		x.failure = err
 	}
-	if x.forPeople() && x.failPage(problem) == nil {
-		return
+	after := rules[problem.Code].after
+	var told interface{ RetryAfter() time.Duration }
+	if errors.As(err, &told) {
+		after = max(after, int(math.Ceil(told.RetryAfter().Seconds())))
 	}
-	if after := rules[problem.Code].after; after > 0 {
+	if after > 0 {
 		x.set("Retry-After", strconv.Itoa(after))
 	}
 	if challenge := x.challenge(problem.Code); challenge != "" {
 		x.set("WWW-Authenticate", challenge)
 	}
 	x.set("Cache-Control", "no-store")
+	if x.forPeople() && x.failPage(problem) == nil {
+		return
+	}
 	_ = x.write(problem.answer()) // writes to memory only
 }
 

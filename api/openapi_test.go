@@ -189,6 +189,7 @@ func TestRequestsAndAnswersAreThoseOfTheFile(t *testing.T) {
 	c.transfersToPeers(t)
 	c.peers(t)
 	c.operations(t)
+	c.persons(t)
 	c.wallet(t)
 	c.system(t)
 	for _, r := range api.RouteFacts() {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"strings"
+	"time"
 
 	"lockstep/api/auth"
 	"lockstep/node/ledger"
@@ -36,6 +37,15 @@ func (s *Server) routes() []route {
 		{"GET", "/.well-known/jwks.json", false, (*exchange).getKeys},
 		{"GET", "/.well-known/lockstep", false, (*exchange).getSystem},
 		{"POST", "/v1/oauth/token", false, (*exchange).postToken},
+
+		{"POST", "/v1/auth/register", false, (*exchange).postRegister},
+		{"POST", "/v1/auth/login", false, (*exchange).postLogin},
+		{"POST", "/v1/auth/refresh", false, (*exchange).postRefresh},
+		{"POST", "/v1/auth/logout", false, (*exchange).postLogout},
+		{"POST", "/v1/auth/password", false, (*exchange).postPassword},
+		{"GET", "/v1/me", false, (*exchange).getMe},
+		{"GET", "/v1/me/sessions", false, (*exchange).getSessions},
+		{"DELETE", "/v1/me/sessions", false, (*exchange).deleteSessions},
 
 		{"POST", "/v1/accounts", true, (*exchange).postAccount},
 		{"GET", "/v1/accounts", false, (*exchange).getAccounts},
@@ -128,7 +138,7 @@ type Authority interface {
 	ListClients(ctx context.Context, after string, limit int) ([]auth.Client, error)
 	CreateClient(ctx context.Context, tx auth.Tx, asked auth.NewClient) (auth.Client, string, error)
 	DeleteClient(ctx context.Context, tx auth.Tx, id string) error
-	RotateClient(ctx context.Context, tx auth.Tx, id string) (string, error)
+	RotateClient(ctx context.Context, tx auth.Tx, id string, overlap time.Duration) (string, error)
 }
 
 // Over makes the edge's view of a store.

@@ -95,10 +95,10 @@ func (x *exchange) pageAddress() string {
 }
 
 // personal is the frame of a page of somebody who is signed in.
-func (x *exchange) personal() console.Frame { return console.Frame{Person: x.person()} }
+func (x *exchange) personal() console.Frame { return console.Frame{Person: x.personName()} }
 
-// person is how the one who is signed in is called. A name that cannot be read now is no reason to show nothing.
-func (x *exchange) person() string {
+// personName is how the one who is signed in is called. A name that cannot be read now is no reason to show nothing.
+func (x *exchange) personName() string {
 	id, isUser := strings.CutPrefix(x.principal.Caller, "user:")
 	if !isUser || x.server.deps.People == nil {
 		return x.principal.Caller
@@ -275,8 +275,32 @@ func (x *exchange) moneyForm(page string) error {
 	})
 }
 
+// getWalletSettings shows where the person is signed in. A program that looks at the page has no sessions.
 func (x *exchange) getWalletSettings() error {
-	return x.showPage(200, "settings", x.personal(), console.Settings{})
+	var shown console.Settings
+	people, id, err := x.person()
+	if err != nil {
+		return x.showPage(200, "settings", x.personal(), shown)
+	}
+	ctx, cancel := context.WithTimeout(x.context(), readWaitMax)
+	defer cancel()
+	user, err := people.User(ctx, id)
+	if err != nil {
+		return err
+	}
+	sessions, err := people.Sessions(ctx, id)
+	if err != nil {
+		return err
+	}
+	w := x.writer()
+	shown.Password = user.HasPassword
+	for _, session := range sessions {
+		shown.Sessions = append(shown.Sessions, console.Session{
+			Current: session.ID == x.principal.Session, Browser: console.Browser(session.Agent), Address: session.Address,
+			Since: console.NewMoment(w.Language, session.CreatedAt, w.Zone),
+		})
+	}
+	return x.showPage(200, "settings", x.personal(), shown)
 }
 
 // getWalletTransfer shows a transfer to those who may see it.

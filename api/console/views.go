@@ -1,6 +1,7 @@
 package console
 
 import (
+	"strings"
 	"time"
 
 	"lockstep/node/ledger"
@@ -305,8 +306,42 @@ type (
 	// Settings are about the person.
 	Settings struct {
 		Password bool // the person has one to change
+		Sessions []Session
+	}
+
+	// Session is a browser in which the person is signed in.
+	Session struct {
+		Current bool // the one that looks at the page
+		Browser string
+		Address string
+		Since   Moment
 	}
 )
+
+// browsers are told by these words of a User-Agent, the first one that is there: most pretend to be the later ones, too.
+var browsers = []struct{ mark, name string }{
+	{"Edg", "Edge"}, {"SamsungBrowser", "Samsung Internet"}, {"Whale", "Whale"}, {"OPR", "Opera"}, {"Firefox", "Firefox"}, {"FxiOS", "Firefox"},
+	{"Chrome", "Chrome"}, {"CriOS", "Chrome"}, {"Safari", "Safari"},
+}
+
+// platforms likewise.
+var platforms = []struct{ mark, name string }{
+	{"iPhone", "iPhone"}, {"iPad", "iPad"}, {"Android", "Android"}, {"Windows", "Windows"}, {"Mac OS", "macOS"}, {"CrOS", "ChromeOS"}, {"Linux", "Linux"},
+}
+
+// Browser names the program and the machine that a User-Agent (RFC 9110, 10.1.5) speaks of; empty when it says neither.
+func Browser(agent string) string {
+	var parts []string
+	for _, list := range [][]struct{ mark, name string }{browsers, platforms} {
+		for _, one := range list {
+			if strings.Contains(agent, one.mark) {
+				parts = append(parts, one.name)
+				break
+			}
+		}
+	}
+	return strings.Join(parts, ", ")
+}
 
 // Active tells whether anything narrows the statement.
 func (f Filter) Active() bool { return f.Kind != "" || f.First != "" || f.Last != "" }

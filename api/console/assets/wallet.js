@@ -339,28 +339,34 @@ function authenticating(form) {
     const button = find('button[type=submit]', form);
     if (button.disabled) return;
     let wrong = false;
-    for (const input of all('input', form)) {
+    for (const input of all('input[required]', form)) {
       const words = find(`[data-error="${input.name}"]`, form)?.dataset;
       const text = !input.value ? words?.required : input.minLength > 0 && input.value.length < input.minLength ? words?.bad : '';
       complain(form, input.name, text ?? '');
       wrong ||= Boolean(text);
     }
     if (wrong) return find('[aria-invalid]', form).focus();
-    find('[data-alert]', form).hidden = true;
+    for (const said of all('[data-alert], [data-done]', form)) said.hidden = true;
     busy(button, form.dataset.working);
     const answer = await once('POST', form.dataset.auth, JSON.stringify(Object.fromEntries(new FormData(form))), { 'Content-Type': 'application/json' });
-    if (answer.ok) return location.replace(form.dataset.next);
+    if (answer.ok && form.dataset.next) return location.replace(form.dataset.next);
     busy(button);
+    if (answer.ok) {
+      form.reset();
+      return show(find('[data-done]', form), form.dataset.said);
+    }
     alertOf(form, answer.value);
-    if (form.elements.password) form.elements.password.value = '';
-    (form.elements.username ?? form.elements.password).focus();
+    all('[type=password]', form).forEach((input) => { input.value = ''; });
+    find('input:not([tabindex])', form).focus();
   });
 }
 
 async function signOut(event) {
-  event.currentTarget.disabled = true;
-  const answer = await once('POST', '/v1/auth/logout', '{}', { 'Content-Type': 'application/json' });
-  event.target.disabled = false;
+  const button = event.currentTarget;
+  button.disabled = true;
+  const [method, path] = button.dataset.signOut === 'everywhere' ? ['DELETE', '/v1/me/sessions'] : ['POST', '/v1/auth/logout'];
+  const answer = await once(method, path, method === 'POST' ? '{}' : undefined, { 'Content-Type': 'application/json' });
+  button.disabled = false;
   if (answer.ok || answer.status === 401) location.replace('/wallet/sign-in');
 }
 
