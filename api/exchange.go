@@ -45,6 +45,9 @@ func (s *Server) exchange(c *fiber.Ctx) *exchange {
 	x := &exchange{server: s, fiber: c, started: s.deps.Clock()}
 	x.id = requestID(x.header("Request-Id"), s.deps.NewID)
 	x.language = preferredLanguage(x.header("Accept-Language"))
+	if x.forPeople() {
+		x.language = x.spoken()
+	}
 	c.Locals(exchangeKey, x)
 	x.set("Request-Id", x.id)
 	x.set("X-Content-Type-Options", "nosniff")
@@ -202,6 +205,9 @@ func (x *exchange) fail(err error) {
 		x.set("WWW-Authenticate", challenge)
 	}
 	x.set("Cache-Control", "no-store")
+	if x.forPeople() && x.failPage(problem) == nil {
+		return
+	}
 	_ = x.write(problem.answer()) // writes to memory only
 }
 
