@@ -1,12 +1,8 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -33,13 +29,13 @@ const (
 func (x *exchange) getLogin() error {
 	logins, query, err := x.logins()
 	if err != nil {
-		return x.forPeople(err)
+		return err
 	}
 	ctx, cancel := context.WithTimeout(x.context(), loginWaitMax)
 	defer cancel()
 	departure, err := logins.Begin(ctx, query.Get("next"))
 	if err != nil {
-		return x.forPeople(err)
+		return err
 	}
 	x.setCookie(x.server.cookieName(loginCookie), departure.Sealed, departure.Life)
 	return x.fiber.Redirect(departure.URL, fiber.StatusFound)
@@ -50,14 +46,14 @@ func (x *exchange) getLogin() error {
 func (x *exchange) getCallback() error {
 	logins, query, err := x.logins()
 	if err != nil {
-		return x.forPeople(err)
+		return err
 	}
 	x.setCookie(x.server.cookieName(loginCookie), "", 0)
 	ctx, cancel := context.WithTimeout(x.context(), loginWaitMax)
 	defer cancel()
 	next, err := x.arrive(ctx, logins, query)
 	if err != nil {
-		return x.forPeople(err)
+		return err
 	}
 	return x.fiber.Redirect(next, fiber.StatusFound)
 }
@@ -100,22 +96,4 @@ func (x *exchange) logins() (Logins, url.Values, error) {
 		}
 	}
 	return logins, query, nil
-}
-
-// forPeople answers a browser that was led here by an address with a page instead of a problem; the status is the same.
-func (x *exchange) forPeople(err error) error {
-	if !strings.Contains(x.header("Accept"), "text/html") {
-		return err
-	}
-	x.fail(err)
-	code := x.refusal(err).Code
-	text, rule := words[code], rules[code]
-	var page bytes.Buffer
-	content := problemPage{code, rule.status, rule.outcome, rule.retry, explain(text.en), explain(text.ko)}
-	if err := x.server.pages.problem.Execute(&page, content); err != nil {
-		return errors.Join(err, fmt.Errorf("render the page of a problem: %w", err))
-	}
-	x.set("Content-Security-Policy", pageSecurity)
-	x.set("Content-Type", htmlType)
-	return x.fiber.Send(page.Bytes())
 }
