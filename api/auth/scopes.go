@@ -37,7 +37,9 @@ const AllScopes = Scopes(1<<(len(scopeNames)-1) - 1)
 func ParseScopes(text string) (Scopes, error) { return parseScopes(text, AllScopes) }
 
 // ParseNeeds is ParseScopes for what a route asks for: also scopes that no client can have.
-func ParseNeeds(text string) (Scopes, error) { return parseScopes(text, AllScopes|scopeBit(OwnSession)) }
+func ParseNeeds(text string) (Scopes, error) {
+	return parseScopes(text, AllScopes|scopeBit(OwnSession))
+}
 
 func parseScopes(text string, among Scopes) (Scopes, error) {
 	var scopes Scopes
