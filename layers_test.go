@@ -32,8 +32,9 @@ var imports = map[string][]string{
 	},
 	"lockstep/node/verify": nil,
 	"lockstep/api/auth":    {"lockstep/node/ledger"},
+	"lockstep/api/console": {"lockstep/node/ledger"},
 	"lockstep/api": {
-		"lockstep/api/auth", "lockstep/api/httpsig", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger",
+		"lockstep/api/auth", "lockstep/api/console", "lockstep/api/httpsig", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger",
 		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/saga",
 	},
 	"lockstep/node": {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"runtime/debug"
 	"strconv"
@@ -44,6 +45,9 @@ func (s *Server) exchange(c *fiber.Ctx) *exchange {
 	x := &exchange{server: s, fiber: c, started: s.deps.Clock()}
 	x.id = requestID(x.header("Request-Id"), s.deps.NewID)
 	x.language = preferredLanguage(x.header("Accept-Language"))
+	if x.forPeople() {
+		x.language = x.spoken()
+	}
 	c.Locals(exchangeKey, x)
 	x.set("Request-Id", x.id)
 	x.set("X-Content-Type-Options", "nosniff")
@@ -189,13 +193,21 @@ func (x *exchange) fail(err error) {
 	if problem.Status >= 500 {
 		x.failure = err
 	}
-	if after := rules[problem.Code].after; after > 0 {
+	after := rules[problem.Code].after
+	var told interface{ RetryAfter() time.Duration }
+	if errors.As(err, &told) {
+		after = max(after, int(math.Ceil(told.RetryAfter().Seconds())))
+	}
+	if after > 0 {
 		x.set("Retry-After", strconv.Itoa(after))
 	}
 	if challenge := x.challenge(problem.Code); challenge != "" {
 		x.set("WWW-Authenticate", challenge)
 	}
 	x.set("Cache-Control", "no-store")
+	if x.forPeople() && x.failPage(problem) == nil {
+		return
+	}
 	_ = x.write(problem.answer()) // writes to memory only
 }
 

@@ -60,6 +60,7 @@ var rules = map[ledger.Code]rule{
 	requestTimeout:               {408, notApplied, sameKey, 0, true},
 	ledger.RequestInProgress:     {409, unknown, sameKey, 1, false},
 	ledger.InvalidState:          {409, notApplied, never, 0, false},
+	ledger.UsernameTaken:         {409, notApplied, never, 0, true},
 	ledger.PayloadTooLarge:       {413, notApplied, never, 0, true},
 	ledger.UnsupportedMediaType:  {415, notApplied, never, 0, true},
 	ledger.RateLimited:           {429, notApplied, later, 1, true},

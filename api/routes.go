@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"strings"
+	"time"
 
 	"lockstep/api/auth"
 	"lockstep/node/ledger"
@@ -37,6 +38,15 @@ func (s *Server) routes() []route {
 		{"GET", "/.well-known/lockstep", false, (*exchange).getSystem},
 		{"POST", "/v1/oauth/token", false, (*exchange).postToken},
 
+		{"POST", "/v1/auth/register", false, (*exchange).postRegister},
+		{"POST", "/v1/auth/login", false, (*exchange).postLogin},
+		{"POST", "/v1/auth/refresh", false, (*exchange).postRefresh},
+		{"POST", "/v1/auth/logout", false, (*exchange).postLogout},
+		{"POST", "/v1/auth/password", false, (*exchange).postPassword},
+		{"GET", "/v1/me", false, (*exchange).getMe},
+		{"GET", "/v1/me/sessions", false, (*exchange).getSessions},
+		{"DELETE", "/v1/me/sessions", false, (*exchange).deleteSessions},
+
 		{"POST", "/v1/accounts", true, (*exchange).postAccount},
 		{"GET", "/v1/accounts", false, (*exchange).getAccounts},
 		{"GET", "/v1/accounts/{number}", false, (*exchange).getAccount},
@@ -55,6 +65,21 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/holds/{id}", false, (*exchange).getHold},
 		{"POST", "/v1/holds/{id}/capture", true, (*exchange).captureHold},
 		{"POST", "/v1/holds/{id}/void", true, (*exchange).voidHold},
+
+		{"GET", "/", false, (*exchange).getWallet},
+		{"GET", "/wallet", false, (*exchange).getWallet},
+		{"GET", "/wallet/sign-in", false, (*exchange).getWalletSignIn},
+		{"GET", "/wallet/register", false, (*exchange).getWalletRegister},
+		{"GET", "/wallet/open", false, (*exchange).getWalletOpen},
+		{"GET", "/wallet/deposit", false, (*exchange).getWalletDeposit},
+		{"GET", "/wallet/withdraw", false, (*exchange).getWalletWithdraw},
+		{"GET", "/wallet/send", false, (*exchange).getWalletSend},
+		{"GET", "/wallet/settings", false, (*exchange).getWalletSettings},
+		{"GET", "/wallet/accounts/{number}", false, (*exchange).getWalletAccount},
+		{"GET", "/wallet/accounts/{number}/statement.csv", false, (*exchange).getWalletExport},
+		{"GET", "/wallet/transfers/{id}", false, (*exchange).getWalletTransfer},
+		{"GET", "/wallet/transfers/{id}/events", false, (*exchange).getWalletEvents},
+		{"GET", "/wallet/assets/{name}", false, (*exchange).getWalletAsset},
 
 		{"GET", "/peer/v1/jwks.json", false, (*exchange).getPeerKeys},
 		{"POST", "/peer/v1/transfers", false, (*exchange).postPeerTransfers},
@@ -113,7 +138,7 @@ type Authority interface {
 	ListClients(ctx context.Context, after string, limit int) ([]auth.Client, error)
 	CreateClient(ctx context.Context, tx auth.Tx, asked auth.NewClient) (auth.Client, string, error)
 	DeleteClient(ctx context.Context, tx auth.Tx, id string) error
-	RotateClient(ctx context.Context, tx auth.Tx, id string) (string, error)
+	RotateClient(ctx context.Context, tx auth.Tx, id string, overlap time.Duration) (string, error)
 }
 
 // Over makes the edge's view of a store.

@@ -13,6 +13,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"lockstep/api/console"
 	"lockstep/node/ledger"
 	"lockstep/node/posting"
 	"lockstep/node/store"
@@ -60,12 +61,14 @@ type Server struct {
 	metrics  metrics
 	gates    gates
 	pages    pages
+	console  *console.Console
+	streams  *gate // that tell how transfers go on
 	draining atomic.Bool
 }
 
 // New prepares a server; it listens to nothing yet. It fails when its metrics are registered already.
 func New(deps Deps) (*Server, error) {
-	s := &Server{deps: deps}
+	s := &Server{deps: deps, streams: &gate{max: streamsMax}}
 	var err error
 	if s.metrics, err = newMetrics(deps.Metrics); err != nil {
 		return nil, err
@@ -78,6 +81,9 @@ func New(deps Deps) (*Server, error) {
 		return nil, err
 	}
 	if s.pages, err = newPages(file); err != nil {
+		return nil, err
+	}
+	if s.console, err = console.New(); err != nil {
 		return nil, err
 	}
 	routes, err := guard(s.routes(), file)
@@ -166,5 +172,9 @@ func (x *exchange) read(missing *ledger.Error, fn func(ctx context.Context, q Qu
 
 // consistency is how fresh the caller wants to read.
 func (x *exchange) consistency() store.Consistency {
-	return store.Consistency{Token: store.Token(x.header("Consistency-Token")), Source: x.noCache()}
+	token := x.header("Consistency-Token")
+	if token == "" && x.forPeople() {
+		token = x.fiber.Cookies(seenCookie)
+	}
+	return store.Consistency{Token: store.Token(token), Source: x.noCache()}
 }

@@ -17,6 +17,9 @@ import (
 
 // People is what the edge needs of package auth for persons; *auth.Authority has it.
 type People interface {
+	Register(ctx context.Context, username, password string, from auth.From) (auth.Session, error)
+	Login(ctx context.Context, username, password string, from auth.From) (auth.Session, error)
+	ChangePassword(ctx context.Context, userID, session, current, next, address string) error
 	StartSession(ctx context.Context, user auth.User, from auth.From) (auth.Session, error)
 	EnsureIdentity(ctx context.Context, issuer, subject string, profile auth.Profile) (user auth.User, created bool, err error)
 	Refresh(ctx context.Context, refreshToken string) (auth.Session, error)

@@ -52,8 +52,8 @@ var words = map[ledger.Code]bilingual{
 		wording{"로그인 실패", "로그인 제공자의 응답이 이 브라우저에서 시작한 로그인과 맞지 않습니다.", "로그인 화면에서 다시 시작하십시오."},
 	},
 	ledger.Unauthenticated: {
-		wording{"Not signed in", "The request carries no valid access token.", "Get a token from POST /v1/oauth/token, send it as Authorization: Bearer, and repeat the request with the same Idempotency-Key."},
-		wording{"인증 필요", "요청에 유효한 액세스 토큰이 없습니다.", "POST /v1/oauth/token에서 토큰을 받아 Authorization: Bearer로 보내고, 같은 Idempotency-Key로 요청을 반복하십시오."},
+		wording{"Not signed in", "The request carries no valid access token.", "Sign in again, or get a token from POST /v1/oauth/token and send it as Authorization: Bearer, and repeat the request with the same Idempotency-Key."},
+		wording{"인증 필요", "요청에 유효한 액세스 토큰이 없습니다.", "다시 로그인하거나 POST /v1/oauth/token에서 토큰을 받아 Authorization: Bearer로 보내고, 같은 Idempotency-Key로 요청을 반복하십시오."},
 	},
 	ledger.Forbidden: {
 		wording{"Not allowed", "The token is valid but does not allow this.", "Ask an operator for the scope that the detail names."},
@@ -90,6 +90,10 @@ var words = map[ledger.Code]bilingual{
 	ledger.InvalidState: {
 		wording{"Invalid state", "What the request is about is no longer, or not yet, in a state that allows it.", "Read the present state with GET and decide anew."},
 		wording{"처리할 수 없는 상태", "대상의 현재 상태에서는 이 요청을 처리할 수 없습니다.", "GET으로 현재 상태를 조회한 뒤 다시 결정하십시오."},
+	},
+	ledger.UsernameTaken: {
+		wording{"Username taken", "Somebody else has this username.", "Choose another one."},
+		wording{"이미 사용 중인 이름", "다른 사람이 이미 사용하는 이름입니다.", "다른 이름을 선택하십시오."},
 	},
 	ledger.PayloadTooLarge: {
 		wording{"Request too large", "A request body has at most 64 KiB.", "Split the request, for example into several batches."},

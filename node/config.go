@@ -28,27 +28,28 @@ import (
 // Config is what an operator decides about a node. One YAML file holds it; variables LOCKSTEP_... and then flags override
 // the file.
 type Config struct {
-	System       string             `koanf:"system"`       // id of the payment system
-	Listen       string             `koanf:"listen"`       // host:port of the REST listener
-	AdminListen  string             `koanf:"admin_listen"` // host:port of metrics and profiles; keep it private
-	MySQL        MySQL              `koanf:"mysql"`
-	Redis        []string           `koanf:"redis"` // independent lock servers, three or five
-	NATS         NATS               `koanf:"nats"`
-	Peers        Peers              `koanf:"peers"`
-	Secret       string             `koanf:"secret"`        // seals the signing keys; at least 32 characters
-	Locks        string             `koanf:"locks"`         // on, or off for tests and benchmarks
-	EarlyRelease string             `koanf:"early_release"` // on: locks go just before COMMIT; off, after it, for benchmarks
-	Reads        string             `koanf:"reads"`         // replica, or source for benchmarks: then replicas are not used at all
-	Currencies   []string           `koanf:"currencies"`
-	TimeZone     string             `koanf:"time_zone"`    // an IANA name: in it the days of daily limits begin; the same on every node
-	PublicURL    string             `koanf:"public_url"`   // the address that people type; https, or http on 127.0.0.1
-	Proxies      []string           `koanf:"proxies"`      // addresses or networks of the balancers, which say where a request comes from
-	RequestsMax  int                `koanf:"requests_max"` // changes, and as many reads, in hand at a time; more are refused as overloaded
-	Retention    time.Duration      `koanf:"retention"`    // idempotency keys are kept for this long after their answer, at least 24h
-	Drain        time.Duration      `koanf:"drain"`        // readyz is red for this long before the listener closes
-	LogLevel     string             `koanf:"log_level"`
-	AllowUnsafe  bool               `koanf:"allow_unsafe"` // start on weak database settings: never with real money
-	Faults       map[string]float64 `koanf:"faults"`       // fault points by probability; builds with the tag faults only
+	System        string             `koanf:"system"`       // id of the payment system
+	Listen        string             `koanf:"listen"`       // host:port of the REST listener
+	AdminListen   string             `koanf:"admin_listen"` // host:port of metrics and profiles; keep it private
+	MySQL         MySQL              `koanf:"mysql"`
+	Redis         []string           `koanf:"redis"` // independent lock servers, three or five
+	NATS          NATS               `koanf:"nats"`
+	Peers         Peers              `koanf:"peers"`
+	Secret        string             `koanf:"secret"`        // seals the signing keys; at least 32 characters
+	Locks         string             `koanf:"locks"`         // on, or off for tests and benchmarks
+	EarlyRelease  string             `koanf:"early_release"` // on: locks go just before COMMIT; off, after it, for benchmarks
+	Reads         string             `koanf:"reads"`         // replica, or source for benchmarks: then replicas are not used at all
+	Currencies    []string           `koanf:"currencies"`
+	TimeZone      string             `koanf:"time_zone"`     // an IANA name: in it the days of daily limits begin; the same on every node
+	PublicURL     string             `koanf:"public_url"`    // the address that people type; https, or http on 127.0.0.1
+	Registrations int                `koanf:"registrations"` // of new people, from one address at once and again every hour
+	Proxies       []string           `koanf:"proxies"`       // addresses or networks of the balancers, which say where a request comes from
+	RequestsMax   int                `koanf:"requests_max"`  // changes, and as many reads, in hand at a time; more are refused as overloaded
+	Retention     time.Duration      `koanf:"retention"`     // idempotency keys are kept for this long after their answer, at least 24h
+	Drain         time.Duration      `koanf:"drain"`         // readyz is red for this long before the listener closes
+	LogLevel      string             `koanf:"log_level"`
+	AllowUnsafe   bool               `koanf:"allow_unsafe"` // start on weak database settings: never with real money
+	Faults        map[string]float64 `koanf:"faults"`       // fault points by probability; builds with the tag faults only
 }
 
 // MySQL names the data sources: `user:password@tcp(host:port)/database`, without parameters.
@@ -85,7 +86,7 @@ func Default() Config {
 		Currencies: []string{"KRW", "USD", "EUR", "JPY", "KWD"}, Drain: 2 * time.Second,
 		Retention: store.DefaultRetention().Keep, NATS: NATS{Replicas: 1, BackoffMax: 5 * time.Minute},
 		Peers:       Peers{ExpiresIn: 15 * time.Second, LookAfter: 5 * time.Second, AskAfter: 20 * time.Second, StuckAfter: 5 * time.Minute},
-		RequestsMax: api.RequestsMaxDefault,
+		RequestsMax: api.RequestsMaxDefault, Registrations: 60,
 	}
 }
 
@@ -134,6 +135,9 @@ func (c Config) validateParts() error {
 	}
 	if err := c.retention().Validate(); err != nil {
 		return fmt.Errorf("retention: %w", err)
+	}
+	if c.Registrations < 1 || c.Registrations > 1_000_000 {
+		return errors.New("registrations: between 1 and 1000000")
 	}
 	if err := api.CheckPublicURL(c.PublicURL); err != nil {
 		return fmt.Errorf("public_url: %w", err)

@@ -96,7 +96,7 @@ func storeConfig(config Config, log *slog.Logger) store.Config {
 }
 
 func authConfig(config Config, db *store.Store, log *slog.Logger) auth.Config {
-	return auth.Config{System: config.System, Secret: config.Secret, DB: db.Source(), Clock: db.Now, Logger: log}
+	return auth.Config{System: config.System, Secret: config.Secret, DB: db.Source(), Clock: db.Now, Logger: log, RegistrationsMax: config.Registrations}
 }
 
 func openAuthority(ctx context.Context, config Config, db *store.Store, log *slog.Logger) (*auth.Authority, error) {

@@ -9,6 +9,7 @@ package auth
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -50,6 +51,9 @@ type Config struct {
 	Clock    func() time.Time // nil: time.Now
 	Random   io.Reader        // nil: crypto/rand
 	Logger   *slog.Logger     // nil: slog.Default
+
+	// RegistrationsMax is how many people may register from one address at once, and again every hour; 0 is 60.
+	RegistrationsMax int
 }
 
 const systemSecretMin = 32
@@ -82,6 +86,22 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
+// registrations is the rate of new people from one address.
+func (c Config) registrations() rate {
+	if c.RegistrationsMax <= 0 {
+		return rateRegister
+	}
+	return rate{c.RegistrationsMax, time.Hour / time.Duration(c.RegistrationsMax)}
+}
+
+// Stats counts since the start.
+type Stats struct {
+	PasswordChecks uint64 // passwords that were held against a hash, or against nobody's
+}
+
+// Stats tells what the authority has done.
+func (a *Authority) Stats() Stats { return Stats{PasswordChecks: a.hasher.checks.Load()} }
+
 // Authority gives and checks tokens. It is safe for concurrent use.
 type Authority struct {
 	config  Config
@@ -91,6 +111,8 @@ type Authority struct {
 	parser  *jwt.Parser
 	denials *denials
 
+	hasher       *hasher
+	throttle     *throttle
 	successorKey []byte // makes refresh tokens
 	refreshing   singleflight.Group
 	refreshes    chan struct{} // a place per refresh token that is looked up
@@ -116,7 +138,9 @@ func Open(ctx context.Context, config Config) (*Authority, error) {
 	}
 	a := &Authority{
 		config: config, successorKey: successorKey, refreshes: make(chan struct{}, refreshesAtMax),
-		denials: &denials{db: config.DB, clock: config.Clock, logger: config.Logger, until: map[string]time.Time{}},
+		hasher:   newHasher(config.Random),
+		throttle: &throttle{db: config.DB, clock: config.Clock, full: map[[sha256.Size]byte]time.Time{}},
+		denials:  &denials{db: config.DB, clock: config.Clock, logger: config.Logger, until: map[string]time.Time{}},
 		keys: &keyring{
 			db: config.DB, table: "signing_keys", prefix: config.System, keep: tokenLife + skewMax, sealer: seal,
 			clock: config.Clock, random: config.Random,
@@ -138,6 +162,7 @@ func Open(ctx context.Context, config Config) (*Authority, error) {
 	a.stop = stop
 	a.done.Go(func() { a.refreshKeys(background) })
 	a.done.Go(func() { a.denials.follow(background) })
+	a.done.Go(func() { a.sweep(background) })
 	return a, nil
 }
 

@@ -215,7 +215,11 @@ func (a *Authority) inTx(ctx context.Context, work func(*sql.Tx) error) error {
 // failed lets refusals through; every other error is logged and told as the database's.
 func (a *Authority) failed(what string, err error) error {
 	var refusal *ledger.Error
-	if errors.As(err, &refusal) {
+	var throttled *Throttled
+	switch {
+	case errors.As(err, &throttled):
+		return throttled
+	case errors.As(err, &refusal):
 		return refusal
 	}
 	if !errors.Is(err, context.Canceled) {

@@ -111,14 +111,14 @@ func (a *Authority) signIn(ctx context.Context, clientID, secret string) (*known
 	if err != nil {
 		return nil, unavailable()
 	}
-	if known.accepts(secret) {
+	if known.accepts(secret, a.config.Clock()) {
 		return known, nil
 	}
 	known, err = a.clients.getNow(ctx, clientID)
 	if err != nil {
 		return nil, unavailable()
 	}
-	if !known.accepts(secret) {
+	if !known.accepts(secret, a.config.Clock()) {
 		return nil, refusal
 	}
 	return known, nil

@@ -25,6 +25,7 @@ const (
 	MethodNotAllowed      Code = "method_not_allowed"
 	RequestInProgress     Code = "request_in_progress"
 	InvalidState          Code = "invalid_state"
+	UsernameTaken         Code = "username_taken"
 	PayloadTooLarge       Code = "payload_too_large"
 	UnsupportedMediaType  Code = "unsupported_media_type"
 	RateLimited           Code = "rate_limited"
