@@ -183,7 +183,7 @@ func TestCookiesAreBoundToTheHostOverTLS(t *testing.T) {
 		}
 	}
 	login("http://pay.example").expect(t, 403, "forbidden")
-	login("https://" + strings.TrimPrefix(l.nodes[0].base, "http://")).expect(t, 403, "forbidden") // it is not what people type
+	login("https://"+strings.TrimPrefix(l.nodes[0].base, "http://")).expect(t, 403, "forbidden") // it is not what people type
 }
 
 // An access token that has ended is renewed on the way by every kind of route at every node, and the answer is the usual
@@ -284,7 +284,9 @@ func TestPagesOfOtherSitesChangeNothing(t *testing.T) {
 	t.Parallel()
 	l := newLobby(t)
 	b, name := l.register(t)
-	open := func(headers ...string) answer { return b.do(0, "POST", "/v1/accounts", `{"currency":"KRW"}`, headers...) }
+	open := func(headers ...string) answer {
+		return b.do(0, "POST", "/v1/accounts", `{"currency":"KRW"}`, headers...)
+	}
 	open().expect(t, 201, "")
 	open("Origin", l.nodes[0].base).expect(t, 201, "") // a node's own address, where cookies are plain
 	open("Origin", "", "Sec-Fetch-Site", "same-origin").expect(t, 201, "")
