@@ -291,7 +291,11 @@ func TestNobodyIsSentToAnotherSite(t *testing.T) {
 func TestAProviderThatIsAwayIsSaidToBe(t *testing.T) {
 	t.Parallel()
 	s := newSigningIn(t)
-	for path, status := range map[string]int{"/token": 503, "/keys": 500, "/userinfo": 429} {
+	for _, broken := range []struct {
+		path   string
+		status int
+	}{{"/token", 503}, {"/keys", 500}, {"/userinfo", 429}} { // in the order in which they are asked
+		path, status := broken.path, broken.status
 		begun := s.begin(t, "")
 		answer := s.provider.Visit(t, begun.URL)
 		s.provider.Lie(authtest.Lies{Status: map[string]int{path: status}})

@@ -66,16 +66,19 @@ func (s *system) writeNodeConfig(path string, number int) error {
 			"replicas": replicas,
 			"migrate":  s.source.dsn(accountMigrate, s.secrets.Migrate, schemaName),
 		},
-		"redis":  s.redisAddrs(),
+		"redis": s.redisAddrs(),
 		// Cookies on plain http, and the balancer's word on where a request comes from.
-		"public_url": "http://" + address(s.ports.balancer),
+		"public_url": s.publicURL(),
 		"proxies":    []string{"127.0.0.1"},
 		// All of its people come from one address.
 		"registrations": 100_000,
-		"secret": s.secrets.Seal,
+		"secret":        s.secrets.Seal,
 	}
 	if s.cluster.natsMember != nil {
 		config["nats"] = s.natsConfig()
+	}
+	if s.cluster.idpMember != nil {
+		config["oidc"] = s.oidcConfig()
 	}
 	config["peers"] = s.peersConfig(number)
 	overlay(config, s.cluster.options.NodeConfig)

@@ -7,7 +7,9 @@
 package idp
 
 import (
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -58,6 +60,19 @@ var files embed.FS
 
 // Script is the name of the program that Node runs, in the directory that Unpack has filled.
 const Script = "provider.mjs"
+
+// Version names these files, so that others get a place of their own.
+func Version() string {
+	sum := sha256.New()
+	for _, name := range []string{Script, "package.json", "package-lock.json", "login.html", "consent.html", "style.css"} {
+		text, err := files.ReadFile(name)
+		if err != nil {
+			panic("idp: " + err.Error()) // they are embedded
+		}
+		sum.Write(text)
+	}
+	return hex.EncodeToString(sum.Sum(nil))[:16]
+}
 
 // Unpack writes the files of the Node program into a directory.
 func Unpack(dir string) error {
