@@ -184,8 +184,12 @@ func (x *exchange) address() string {
 		if !proxy.Contains(remote) {
 			continue
 		}
-		said := x.header(fiber.HeaderXForwardedFor)
-		said = strings.TrimSpace(said[strings.LastIndexByte(said, ',')+1:]) // what comes before the last is the client's own word
+		lines := x.fiber.Request().Header.PeekAll(fiber.HeaderXForwardedFor)
+		if len(lines) == 0 {
+			break
+		}
+		said := string(lines[len(lines)-1])
+		said = strings.TrimSpace(said[strings.LastIndexByte(said, ',')+1:]) // all before the last is the client's own word
 		if client, err := netip.ParseAddr(said); err == nil {
 			return client.Unmap().String()
 		}
