@@ -59,7 +59,6 @@ var phrases = map[string]phrase{
 	"signin.register":  {"Create a sign-in", "회원 가입"},
 	"signin.show":      {"Show", "표시"},
 	"signin.hide":      {"Hide", "숨기기"},
-	"signin.ended":     {"Please sign in to see this page.", "이 페이지를 보려면 로그인해 주십시오."},
 	"register.title":   {"Create a sign-in", "회원 가입"},
 	"register.hint":    {"At least 10 characters. A sentence is easier to remember than a riddle.", "10자 이상. 복잡한 암호보다 한 문장이 기억하기 쉽습니다."},
 	"register.names":   {"Small letters, digits, and . _ - ", "영문 소문자, 숫자, . _ - "},
@@ -222,7 +221,6 @@ var phrases = map[string]phrase{
 	"failure.home":    {"Back to the accounts", "계좌로 돌아가기"},
 	"failure.retry":   {"Try again", "다시 시도"},
 	"failure.request": {"Request %s", "요청 번호 %s"},
-	"failure.filter":  {"These are no dates.", "날짜가 올바르지 않습니다."},
 
 	"problem.insufficient_funds":     {"The account has less than this available. Enter a smaller amount, or deposit first.", "계좌의 사용 가능 금액보다 많습니다. 금액을 줄이거나 먼저 입금해 주십시오."},
 	"problem.payee_not_found":        {"There is no such account. Nothing was sent.", "받는 계좌가 없습니다. 송금되지 않았습니다."},
