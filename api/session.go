@@ -86,6 +86,9 @@ func (x *exchange) clearSession() {
 
 // cookies are the tokens that a browser has sent.
 func (x *exchange) cookies() (access, refresh string) {
+	if len(x.fiber.Request().Header.Peek(fiber.HeaderCookie)) == 0 {
+		return "", "" // a program's request, the most frequent ones
+	}
 	return x.fiber.Cookies(x.server.cookieName(accessCookie)), x.fiber.Cookies(x.server.cookieName(refreshCookie))
 }
 
