@@ -76,6 +76,7 @@ var rules = map[ledger.Code]rule{
 	ledger.PeerRefused:           {422, notApplied, newKey, 0, false},
 	ledger.PeerCapExceeded:       {422, notApplied, newKey, 0, false},
 	ledger.HoldExceeded:          {422, notApplied, never, 0, false},
+	ledger.LimitExceeded:         {422, notApplied, newKey, 0, false},
 	ledger.Overloaded:            {503, notApplied, later, 1, true},
 	ledger.SourceUnavailable:     {503, notApplied, later, 2, true},
 	ledger.PeerUnavailable:       {503, notApplied, newKey, 2, false},

@@ -35,6 +35,7 @@ type Deps struct {
 	System     string
 	Version    string
 	Currencies []ledger.Currency // in which accounts may be opened
+	Zone       *time.Location    // in which the days of limits begin; nil is UTC
 	// RequestsMax bounds the changes, and as many reads, that are in hand at a time; more are refused as overloaded. 0 is
 	// RequestsMaxDefault.
 	RequestsMax int

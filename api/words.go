@@ -167,6 +167,10 @@ var words = map[ledger.Code]bilingual{
 		wording{"Sign-in provider unavailable", "The provider that this sign-in goes through does not answer. Those who are signed in stay so.", "Try again after Retry-After, or sign in with a password."},
 		wording{"로그인 제공자 응답 없음", "로그인 제공자가 응답하지 않습니다. 이미 로그인한 상태에는 영향이 없습니다.", "Retry-After 이후 다시 시도하거나 비밀번호로 로그인하십시오."},
 	},
+	ledger.LimitExceeded: {
+		wording{"Daily limit reached", "The account may not pay out as much on one day.", "Ask for less or on another day, or ask an operator for a higher limit, then use a new Idempotency-Key: the refusal is the stored answer of this one."},
+		wording{"1일 한도 초과", "계좌의 1일 출금 한도를 넘는 금액입니다.", "금액을 줄이거나 다음 날 다시 시도하고, 한도 상향은 운영자에게 요청하십시오. 이 키에는 거절 결과가 저장되어 있으므로 새 Idempotency-Key를 사용하십시오."},
+	},
 	ledger.HoldExceeded: {
 		wording{"More than the hold", "A capture takes at most the amount of its hold.", "Capture less, which is another request and takes a new Idempotency-Key, or make another hold."},
 		wording{"보류 금액 초과", "보류한 금액보다 많이 출금할 수 없습니다.", "새 Idempotency-Key로 더 적은 금액을 요청하거나 새로 보류하십시오."},

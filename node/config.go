@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"time"
+	_ "time/tzdata" // of machines that bring none
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/knadh/koanf/parsers/yaml"
@@ -39,6 +40,7 @@ type Config struct {
 	EarlyRelease  string             `koanf:"early_release"` // on: locks go just before COMMIT; off, after it, for benchmarks
 	Reads         string             `koanf:"reads"`         // replica, or source for benchmarks: then replicas are not used at all
 	Currencies    []string           `koanf:"currencies"`
+	TimeZone      string             `koanf:"time_zone"`     // an IANA name: in it the days of daily limits begin; the same on every node
 	PublicURL     string             `koanf:"public_url"`    // the address that people type; https, or http on 127.0.0.1
 	Registrations int                `koanf:"registrations"` // of new people, from one address at once and again every hour
 	Proxies       []string           `koanf:"proxies"`       // addresses or networks of the balancers, which say where a request comes from
@@ -80,7 +82,7 @@ type Peers struct {
 // Default is what a configuration file may leave out.
 func Default() Config {
 	return Config{
-		Listen: "127.0.0.1:8081", AdminListen: "127.0.0.1:9081", Locks: "on", EarlyRelease: "on", Reads: "replica", LogLevel: "info",
+		Listen: "127.0.0.1:8081", AdminListen: "127.0.0.1:9081", Locks: "on", EarlyRelease: "on", Reads: "replica", LogLevel: "info", TimeZone: "UTC",
 		Currencies: []string{"KRW", "USD", "EUR", "JPY", "KWD"}, Drain: 2 * time.Second,
 		Retention: store.DefaultRetention().Keep, NATS: NATS{Replicas: 1, BackoffMax: 5 * time.Minute},
 		Peers:       Peers{ExpiresIn: 15 * time.Second, LookAfter: 5 * time.Second, AskAfter: 20 * time.Second, StuckAfter: 5 * time.Minute},
@@ -151,7 +153,16 @@ func (c Config) validateParts() error {
 	if len(c.Faults) > 0 && !faultsBuilt {
 		return errors.New("faults: this build has no fault points; they need the build tag `faults`")
 	}
+	if _, err := time.LoadLocation(c.TimeZone); err != nil || c.TimeZone == "" || c.TimeZone == "Local" {
+		return fmt.Errorf("time_zone: %q is no IANA name such as Asia/Seoul", c.TimeZone)
+	}
 	return posting.DefaultConfig().Validate()
+}
+
+// zone is the time zone, which was checked before.
+func (c Config) zone() *time.Location {
+	zone, _ := time.LoadLocation(c.TimeZone)
+	return zone
 }
 
 // proxies reads the networks; an address is a network of its own.

@@ -24,7 +24,7 @@ func (n *Node) openEdge(ctx context.Context, registry prometheus.Registerer, ver
 		Name: "lockstep_auth_password_checks_total", Help: "Passwords that were held against a hash; those refused for their number are not.",
 	}, func() float64 { return float64(authority.Stats().PasswordChecks) }))
 	server, err := api.New(api.Deps{
-		System: n.config.System, Version: string(version), Currencies: n.currencies(), RequestsMax: n.config.RequestsMax, Engine: n.engine,
+		System: n.config.System, Version: string(version), Currencies: n.currencies(), Zone: n.config.zone(), RequestsMax: n.config.RequestsMax, Engine: n.engine,
 		Store: api.Over(n.store), Peers: n.peers, Authority: authority, People: authority, Web: n.config.web(), Health: n.health, Locks: n.locks,
 		Now: n.store.Now, Clock: time.Now, NewID: newID, Logger: n.log, Metrics: registry,
 	})

@@ -135,6 +135,7 @@ func (n *Node) openEngine(ctx context.Context, registry prometheus.Registerer) e
 	config := posting.DefaultConfig()
 	config.LateRelease = n.config.EarlyRelease == "off"
 	config.Fault, config.Announced = faultPoints(n.config.Faults), n.announced
+	config.Zone = n.config.zone()
 	identity := posting.Identity{Node: n.lease.ID, Incarnation: n.lease.Incarnation}
 	engine, err := posting.Open(ctx, config, n.store, locker, identity, registry, n.log)
 	if err != nil {

@@ -41,6 +41,7 @@ const (
 	PeerRefused           Code = "peer_refused"
 	PeerCapExceeded       Code = "peer_cap_exceeded"
 	HoldExceeded          Code = "hold_exceeded"
+	LimitExceeded         Code = "limit_exceeded"
 	Overloaded            Code = "overloaded"
 	SourceUnavailable     Code = "source_unavailable"
 	PeerUnavailable       Code = "peer_unavailable"
