@@ -160,7 +160,7 @@ func withLogins(t *testing.T, at *authtest.Provider, changes ...func(*api.Deps))
 		logins, err := auth.OpenLogins(auth.Config{
 			System: "alpha", Secret: "the secret of a system in a test, long enough", DB: l.db.Source(), Clock: l.bank.now,
 			Logger: slog.New(slog.NewJSONHandler(node.logs, nil)),
-		}, auth.OIDCConfig{Issuer: at.Issuer, ClientID: authtest.ClientID, ClientSecret: authtest.ClientSecret, RedirectURL: plainURL + api.CallbackPath})
+		}, auth.OIDCConfig{Issuer: at.Issuer, ClientID: authtest.ClientID, ClientSecret: authtest.ClientSecret, RedirectURL: "http://127.0.0.1:1" + api.CallbackPath})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -324,6 +324,42 @@ const tests = {
     }
   },
 
+  // The button leads through the provider's pages back to the wallet: somebody new at first, and then the same person.
+  async provider() {
+    const people = [];
+    for (let visit = 0; visit < 2; visit += 1) {
+      const context = await open();
+      const page = await context.newPage();
+      await page.goto(`${given.alpha}/wallet/send`);
+      const [led] = await Promise.all([
+        page.waitForResponse((answer) => answer.url().startsWith(`${given.alpha}/v1/auth/google/login`)),
+        page.locator('a.provider').click(),
+      ]);
+      assert.equal(led.status(), 302);
+      const asked = new URL(led.headers().location);
+      assert.equal(asked.origin, given.providers[0]);
+      for (const name of ['state', 'nonce', 'client_id', 'code_challenge']) assert.ok(asked.searchParams.get(name), `the provider is told the ${name}`);
+      assert.equal(asked.searchParams.get('response_type'), 'code');
+      assert.equal(asked.searchParams.get('code_challenge_method'), 'S256');
+      assert.equal(asked.searchParams.get('scope'), 'openid email profile');
+      assert.equal(asked.searchParams.get('redirect_uri'), `${given.alpha}/v1/auth/google/callback`);
+      await page.fill('[name=username]', given.alice.username);
+      await page.fill('[name=password]', given.alice.password);
+      if (visit === 0) await screen(page, 'desktop-light-en-provider-sign-in');
+      await page.getByRole('button', { name: 'Sign in' }).click();
+      await page.getByRole('button', { name: 'Allow' }).waitFor();
+      if (visit === 0) await screen(page, 'desktop-light-en-provider-consent');
+      await page.getByRole('button', { name: 'Allow' }).click();
+      await page.locator('[data-person]').waitFor({ state: 'attached' });
+      assert.match(page.url(), /\/wallet\/send/, 'it goes on to what was asked for');
+      const me = await page.evaluate(() => fetch('/v1/me').then((answer) => answer.json()));
+      assert.equal(me.name, 'Alice Kim');
+      people.push(me.id);
+      await context.close();
+    }
+    assert.equal(people[0], people[1], 'a second sign-in makes nobody new');
+  },
+
   async signOut(context, page, number) {
     await page.goto(`${given.alpha}/wallet/accounts/${number}`);
     const cookies = await context.cookies();
@@ -362,6 +398,8 @@ try {
   await tests.keyboard(page, number);
   await tests.looks(context, number, followed);
   say('looked at');
+  await tests.provider();
+  say('signed in at the provider');
   await tests.signOut(context, page, number);
   say('signed out');
   assert.deepEqual(elsewhere, [], 'nothing is asked of anybody else');
