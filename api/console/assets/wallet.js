@@ -367,7 +367,10 @@ async function signOut(event) {
   const [method, path] = button.dataset.signOut === 'everywhere' ? ['DELETE', '/v1/me/sessions'] : ['POST', '/v1/auth/logout'];
   const answer = await once(method, path, method === 'POST' ? '{}' : undefined, { 'Content-Type': 'application/json' });
   button.disabled = false;
-  if (answer.ok || answer.status === 401) location.replace('/wallet/sign-in');
+  if (answer.ok || answer.status === 401) return location.replace('/wallet/sign-in');
+  const place = Object.assign(document.createElement('div'), { className: 'alert', role: 'alert' });
+  place.append(Object.assign(document.createElement('strong'), { textContent: answer.value.title }));
+  find('main').prepend(place);
 }
 
 // Following a transfer
