@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -100,6 +102,7 @@ func (b *browser) cookie() string {
 	for name, value := range b.cookies {
 		pairs = append(pairs, name+"="+value)
 	}
+	slices.Sort(pairs)
 	return strings.Join(pairs, "; ")
 }
 
@@ -364,6 +367,30 @@ func TestSessionsOutliveAnOutage(t *testing.T) {
 	b.do(0, "GET", "/v1/accounts", "").expect(t, 503, "source_unavailable")
 	if b.has("refresh") == "" {
 		t.Error("the outage has signed the person out")
+	}
+}
+
+// Where a session begins is who opened the connection; a balancer of ours, and nobody else, may name another one, by the
+// last word of the header.
+func TestOnlyTheBalancerSaysWhereARequestComesFrom(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ proxy, want string }{
+		"a balancer": {"127.0.0.0/8", "203.0.113.5"}, "a stranger": {"10.0.0.0/8", "127.0.0.1"},
+	} {
+		l := newLobby(t, func(d *api.Deps) { d.Web.Proxies = []netip.Prefix{netip.MustParsePrefix(c.proxy)} })
+		b, _ := l.register(t)
+		for _, headers := range [][]string{
+			{"X-Forwarded-For", "198.51.100.1, 203.0.113.5"}, {"X-Forwarded-For", "198.51.100.1", "X-Forwarded-For", "203.0.113.5"},
+		} {
+			headers = append(headers, "Content-Type", "application/json")
+			l.bank.pass(time.Second) // so that it is the newest
+			user := b.do(0, "GET", "/v1/me", "").field("username")
+			got := l.nodes[0].do(t, "POST", "/v1/auth/login", credentials(user, goodPassword), headers...).expect(t, 200, "")
+			b.keep(got)
+			if from := b.do(0, "GET", "/v1/me/sessions", "").field("sessions", "0", "address"); from != c.want {
+				t.Errorf("behind %s the session is from %q, want %s", name, from, c.want)
+			}
+		}
 	}
 }
 

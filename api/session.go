@@ -86,6 +86,9 @@ func (x *exchange) clearSession() {
 
 // cookies are the tokens that a browser has sent.
 func (x *exchange) cookies() (access, refresh string) {
+	if len(x.fiber.Request().Header.Peek(fiber.HeaderCookie)) == 0 {
+		return "", "" // a program's request, the most frequent ones
+	}
 	return x.fiber.Cookies(x.server.cookieName(accessCookie)), x.fiber.Cookies(x.server.cookieName(refreshCookie))
 }
 
@@ -184,8 +187,12 @@ func (x *exchange) address() string {
 		if !proxy.Contains(remote) {
 			continue
 		}
-		said := x.header(fiber.HeaderXForwardedFor)
-		said = strings.TrimSpace(said[strings.LastIndexByte(said, ',')+1:]) // what comes before the last is the client's own word
+		lines := x.fiber.Request().Header.PeekAll(fiber.HeaderXForwardedFor)
+		if len(lines) == 0 {
+			break
+		}
+		said := string(lines[len(lines)-1])
+		said = strings.TrimSpace(said[strings.LastIndexByte(said, ',')+1:]) // all before the last is the client's own word
 		if client, err := netip.ParseAddr(said); err == nil {
 			return client.Unmap().String()
 		}

@@ -75,7 +75,9 @@ func (x *exchange) showPage(status int, name string, frame console.Frame, body a
 		})
 	}
 	x.set("Content-Security-Policy", console.Policy)
-	x.set("Referrer-Policy", "same-origin")
+	if x.fiber.GetRespHeader("Referrer-Policy") == "" {
+		x.set("Referrer-Policy", "same-origin")
+	}
 	x.set("Cross-Origin-Opener-Policy", "same-origin")
 	x.set("Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=()")
 	x.set("Content-Language", string(x.language))
@@ -119,11 +121,12 @@ func (x *exchange) personName() string {
 
 // failPage answers a page's request that failed: with the page to sign in on, or with one that says what is wrong.
 func (x *exchange) failPage(p problem) error {
-	if p.Code == ledger.Unauthenticated {
+	provider := strings.HasPrefix(x.fiber.Path(), "/v1/") // the way to a provider and back: nothing to come back to
+	if p.Code == ledger.Unauthenticated && !provider {
 		return x.showPage(p.Status, "signin", console.Frame{}, console.SignIn{Next: x.pageAddress(), Google: x.provider()})
 	}
 	failure := console.Failure{Status: p.Status, Code: string(p.Code), Title: p.Title, Meaning: console.Problem(console.Language(x.language), string(p.Code)), RequestID: p.RequestID}
-	if p.Code == ledger.InvalidRequest {
+	if p.Code == ledger.InvalidRequest || p.Code == ledger.Unauthenticated {
 		failure.Meaning = p.Detail
 	}
 	frame := console.Frame{}

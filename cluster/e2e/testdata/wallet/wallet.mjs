@@ -20,6 +20,7 @@ const browser = await chromium.launch({
 
 // open makes a browser of its own, which notes what it should never do.
 const elsewhere = [];
+const hard = []; // to use
 const complaints = [];
 async function open(options = {}) {
   const context = await browser.newContext({ viewport: desktop, locale: 'en-US', timezoneId: 'Asia/Seoul', colorScheme: 'light', reducedMotion: 'reduce', ...options });
@@ -45,10 +46,54 @@ const control = async (process, act) => {
 const text = (page, selector = 'main') => page.locator(selector).innerText();
 const money = (page) => text(page, '.figure .money').then((said) => said.replace(/\s/g, ''));
 
+// faults are what makes a page hard to use: text too pale for its ground (WCAG 2.2, 1.4.3), and what can be used but has no
+// name for those who do not see it (4.1.2).
+function faults() {
+  const parts = (color) => {
+    const numbers = color.match(/[\d.]+/g).map(Number);
+    const scale = color.startsWith('color(') ? 255 : 1;
+    return { rgb: numbers.slice(0, 3).map((n) => n * scale), alpha: numbers[3] ?? 1 };
+  };
+  const over = (top, alpha, ground) => top.map((n, i) => n * alpha + ground[i] * (1 - alpha));
+  const ground = (element) => {
+    if (!element) return [255, 255, 255];
+    const { rgb, alpha } = parts(getComputedStyle(element).backgroundColor);
+    return alpha === 1 ? rgb : over(rgb, alpha, ground(element.parentElement));
+  };
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map((n) => (n / 255 <= 0.04045 ? n / 255 / 12.92 : ((n / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const found = [];
+  const root = document.querySelector('dialog[open]') ?? document.body;
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    const text = walker.currentNode.textContent.trim();
+    if (!text || !element.checkVisibility() || element.closest('.hidden, .skip, option, template, :disabled')) continue;
+    const style = getComputedStyle(element);
+    const under = ground(element);
+    let opacity = parts(style.color).alpha;
+    for (let one = element; one; one = one.parentElement) opacity *= Number(getComputedStyle(one).opacity);
+    const [a, b] = [light(over(parts(style.color).rgb, opacity, under)), light(under)];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    const size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+    if (ratio < (large ? 3 : 4.5)) found.push(`${text.slice(0, 30)}: ${ratio.toFixed(2)}`);
+  }
+  for (const element of root.querySelectorAll('a[href], button, input, select')) {
+    if (!element.checkVisibility() || element.classList.contains('hidden')) continue;
+    const name = element.getAttribute('aria-label') || element.innerText?.trim() || [...(element.labels ?? [])].map((label) => label.innerText).join(' ').trim();
+    if (!name) found.push(`${element.outerHTML.slice(0, 80)} has no name`);
+  }
+  return found;
+}
+
 async function screen(page, name) {
   await page.evaluate(() => document.fonts.ready);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
   assert.equal(wide, 0, `${name} is wider than the window`);
+  for (const fault of await page.evaluate(faults)) hard.push(`${name}: ${fault}`);
   await page.screenshot({ path: join(given.screens, `${name}.png`) });
 }
 
@@ -320,6 +365,7 @@ try {
   await tests.signOut(context, page, number);
   say('signed out');
   assert.deepEqual(elsewhere, [], 'nothing is asked of anybody else');
+  assert.deepEqual(hard, [], 'everybody can read and use the pages');
   assert.deepEqual(complaints, [], 'the browser has nothing to complain of');
   console.log(JSON.stringify({ number, repeated, followed }));
 } finally {
