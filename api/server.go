@@ -45,6 +45,7 @@ type Deps struct {
 	Authority   Authority
 	People      People // nil: nobody signs in
 	Web         Web
+	Limits      Limits
 	Health      func() Health
 	Locks       func() Locks     // of GET /v1/admin/locks
 	Now         func() time.Time // the database's time
