@@ -300,9 +300,9 @@ const tests = {
   async live(page, number) {
     const blind = await page.context().newPage();
     await blind.route('**/events', (route) => route.abort());
+    await review(page, number, given.payee, '300', 'While they sleep');
     for (const node of given.betaNodes) await control(node, 'stop');
     try {
-      await review(page, number, given.payee, '300', 'While they sleep');
       await confirm(page);
       await made(page);
       await page.locator('.state.pending').waitFor();
