@@ -256,6 +256,12 @@ const tests = {
     await page.locator('[data-alert]:not([hidden])').waitFor();
     assert.match(await text(page, '[data-alert]'), /잔액부족/);
     await screen(page, 'desktop-light-ko-too-much');
+    await fill(page, { amount: '10' });
+    await submit(page);
+    await page.locator('dialog[open]').waitFor();
+    await confirm(page);
+    await made(page); // what is corrected is another request, and not the refused one again
+    assert.equal(await money(page), '−10원');
     await page.goto(`${given.alpha}/wallet?lang=en`);
   },
 
