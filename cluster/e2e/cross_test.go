@@ -73,11 +73,11 @@ func TestTransfersBetweenSystems(t *testing.T) {
 }
 
 // openCrossing starts the two systems. What decides reads at the source: replicas are there for tests that promote them.
-func openCrossing(t *testing.T, config map[string]any, replicas int, changes ...func(*local.Options)) *crossing {
+func openCrossing(t *testing.T, config map[string]any, replicas int, more ...func(*local.Options)) *crossing {
 	t.Helper()
 	first := own(t, func(o *local.Options) {
 		o.Systems, o.Replicas, o.NodeConfig = local.SystemNames(2), replicas, config
-		for _, change := range changes {
+		for _, change := range more {
 			change(o)
 		}
 	})

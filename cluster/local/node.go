@@ -72,7 +72,9 @@ func (s *system) writeNodeConfig(path string, number int) error {
 		"proxies":    []string{"127.0.0.1"},
 		// All of its people come from one address.
 		"registrations": 100_000,
-		"secret":        s.secrets.Seal,
+		// And all of its load from a few callers on one machine.
+		"rate_limits": map[string]any{"client": 100_000, "person": 100_000, "address": 100_000},
+		"secret":      s.secrets.Seal,
 	}
 	if s.cluster.natsMember != nil {
 		config["nats"] = s.natsConfig()

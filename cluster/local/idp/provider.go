@@ -155,6 +155,11 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 		p.back(w, r, v, url.Values{"error": {"invalid_request"}})
 		return
 	}
+	p.interact(w, r, v)
+}
+
+// interact leads the browser to the next page, whose address is good in this browser alone.
+func (p *Provider) interact(w http.ResponseWriter, r *http.Request, v visit) {
 	id := p.keep(p.interactions, v, interactionLife)
 	http.SetCookie(w, &http.Cookie{Name: "idp_interaction", Value: id, Path: "/interaction/" + id, HttpOnly: true, SameSite: http.SameSiteLaxMode})
 	http.Redirect(w, r, "/interaction/"+id, http.StatusSeeOther)
@@ -214,21 +219,14 @@ func (p *Provider) act(w http.ResponseWriter, r *http.Request) {
 			p.page(w, http.StatusBadRequest, id, v, r.FormValue("username"), "The username or the password is wrong.")
 			return
 		}
-		p.signIn(id, user)
-		http.Redirect(w, r, "/interaction/"+id, http.StatusSeeOther)
+		p.find(p.interactions, id, true)
+		v.user = user
+		p.interact(w, r, v)
 	case action == "consent" && v.user != nil:
 		p.find(p.interactions, id, true)
 		p.back(w, r, v, url.Values{"code": {p.keep(p.codes, v, codeLife)}})
 	default:
 		http.NotFound(w, r)
-	}
-}
-
-func (p *Provider) signIn(id string, user *User) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if v := p.interactions[id]; v != nil {
-		v.user = user
 	}
 }
 
