@@ -35,8 +35,8 @@ type visit struct {
 	ControlToken string                `json:"controlToken"`
 	Alice        local.UserCredentials `json:"alice"`
 	Google       local.UserCredentials `json:"google"` // at the provider
-	Bobs         string                `json:"bobs"`  // bob's account, in alpha
-	Payee        string                `json:"payee"` // an account in beta
+	Bobs         string                `json:"bobs"`   // bob's account, in alpha
+	Payee        string                `json:"payee"`  // an account in beta
 
 	Number   string   `json:"number"`
 	Repeated []string `json:"repeated"` // transfers that were asked for more than once
