@@ -20,7 +20,7 @@ var imports = map[string][]string{
 	"lockstep/api/httpsig":       nil,
 	"lockstep/cluster/events":    nil,
 	"lockstep/cluster/statement": nil,
-	"lockstep/cluster/peers":     {"lockstep/api/httpsig", "lockstep/cluster/statement"},
+	"lockstep/cluster/peers":     {"lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/statement"},
 	"lockstep/node/store":        {"lockstep/node/ledger", "lockstep/saga"},
 	"lockstep/node/posting":      {"lockstep/node/ledger", "lockstep/node/store", "lockstep/locks", "lockstep/saga"},
 	"lockstep/node/remit": {
@@ -30,15 +30,16 @@ var imports = map[string][]string{
 		"lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/remit",
 		"lockstep/node/store", "lockstep/saga",
 	},
-	"lockstep/node/verify": nil,
-	"lockstep/api/auth":    {"lockstep/node/ledger"},
-	"lockstep/api/console": {"lockstep/node/ledger"},
+	"lockstep/node/verify":   nil,
+	"lockstep/api/auth":      {"lockstep/node/ledger"},
+	"lockstep/api/ratelimit": nil,
+	"lockstep/api/console":   {"lockstep/node/ledger"},
 	"lockstep/api": {
-		"lockstep/api/auth", "lockstep/api/console", "lockstep/api/httpsig", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger",
+		"lockstep/api/auth", "lockstep/api/console", "lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger",
 		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/saga",
 	},
 	"lockstep/node": {
-		"lockstep/api", "lockstep/api/auth", "lockstep/api/client", "lockstep/api/httpsig", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/locks", "lockstep/node/ledger",
+		"lockstep/api", "lockstep/api/auth", "lockstep/api/client", "lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/locks", "lockstep/node/ledger",
 		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/saga",
 	},
 }

@@ -92,11 +92,14 @@ func (s *Server) handler(r guarded) fiber.Handler {
 		}
 		switch {
 		case r.access.open:
+			if err := x.limit(); err != nil {
+				return err
+			}
 		case r.access.peer:
 			return x.servePeer(r.serve)
 		default:
 			if err := x.authenticate(); err != nil {
-				return err
+				return x.limitRefused(err)
 			}
 		}
 		if r.keyed {
@@ -126,6 +129,9 @@ func (x *exchange) authenticate() error {
 		return err
 	}
 	x.principal = principal
+	if err := x.limit(); err != nil {
+		return err
+	}
 	if !x.route.access.admits(principal.Scopes) {
 		return ledger.Refuse(ledger.Forbidden, "this needs the scope %s", x.route.access.need)
 	}

@@ -45,6 +45,7 @@ type Deps struct {
 	Authority   Authority
 	People      People // nil: nobody signs in
 	Web         Web
+	Limits      Limits
 	Health      func() Health
 	Locks       func() Locks     // of GET /v1/admin/locks
 	Now         func() time.Time // the database's time
@@ -63,12 +64,13 @@ type Server struct {
 	pages    pages
 	console  *console.Console
 	streams  *gate // that tell how transfers go on
+	names    *names
 	draining atomic.Bool
 }
 
 // New prepares a server; it listens to nothing yet. It fails when its metrics are registered already.
 func New(deps Deps) (*Server, error) {
-	s := &Server{deps: deps, streams: &gate{max: streamsMax}}
+	s := &Server{deps: deps, streams: &gate{max: streamsMax}, names: &names{byID: map[string]knownName{}}}
 	var err error
 	if s.metrics, err = newMetrics(deps.Metrics); err != nil {
 		return nil, err

@@ -44,9 +44,10 @@ type Config struct {
 	PublicURL     string             `koanf:"public_url"`    // the address that people type; https, or http on 127.0.0.1
 	Registrations int                `koanf:"registrations"` // of new people, from one address at once and again every hour
 	Proxies       []string           `koanf:"proxies"`       // addresses or networks of the balancers, which say where a request comes from
-	RequestsMax   int                `koanf:"requests_max"`  // changes, and as many reads, in hand at a time; more are refused as overloaded
-	Retention     time.Duration      `koanf:"retention"`     // idempotency keys are kept for this long after their answer, at least 24h
-	Drain         time.Duration      `koanf:"drain"`         // readyz is red for this long before the listener closes
+	RateLimits    RateLimits         `koanf:"rate_limits"`
+	RequestsMax   int                `koanf:"requests_max"` // changes, and as many reads, in hand at a time; more are refused as overloaded
+	Retention     time.Duration      `koanf:"retention"`    // idempotency keys are kept for this long after their answer, at least 24h
+	Drain         time.Duration      `koanf:"drain"`        // readyz is red for this long before the listener closes
 	LogLevel      string             `koanf:"log_level"`
 	AllowUnsafe   bool               `koanf:"allow_unsafe"` // start on weak database settings: never with real money
 	Faults        map[string]float64 `koanf:"faults"`       // fault points by probability; builds with the tag faults only
@@ -57,6 +58,13 @@ type MySQL struct {
 	Source   string   `koanf:"source"`   // account without DDL rights
 	Replicas []string `koanf:"replicas"` // account that only reads
 	Migrate  string   `koanf:"migrate"`  // account that may change the schema; only `lockstep migrate` needs it
+}
+
+// RateLimits are requests a second to one route, of which two seconds' worth may come at once; 0 is without limit.
+type RateLimits struct {
+	Client  int `koanf:"client"`  // of one program
+	Person  int `koanf:"person"`  // of one person, in all of their sessions
+	Address int `koanf:"address"` // of one address: to a route that is open to everybody, and with credentials that are refused
 }
 
 // NATS names the broker that carries events between systems. Without an address a system publishes nothing, and its
@@ -86,13 +94,14 @@ func Default() Config {
 		Currencies: []string{"KRW", "USD", "EUR", "JPY", "KWD"}, Drain: 2 * time.Second,
 		Retention: store.DefaultRetention().Keep, NATS: NATS{Replicas: 1, BackoffMax: 5 * time.Minute},
 		Peers:       Peers{ExpiresIn: 15 * time.Second, LookAfter: 5 * time.Second, AskAfter: 20 * time.Second, StuckAfter: 5 * time.Minute},
-		RequestsMax: api.RequestsMaxDefault, Registrations: 60,
+		RequestsMax: api.RequestsMaxDefault, RateLimits: RateLimits{Client: 1000, Person: 20, Address: 50}, Registrations: 60,
 	}
 }
 
 const (
 	secretCharsMin = 32
 	backoffMin     = time.Second // the first pause
+	rateMax        = 1_000_000   // requests a second
 )
 
 // Validate refuses a configuration that a node could not run with; every message names the key.
@@ -129,6 +138,9 @@ func (c Config) validateParts() error {
 	}
 	if pause := c.NATS.BackoffMax; pause < backoffMin || pause > time.Hour {
 		return fmt.Errorf("nats.backoff_max: between %v and 1h", backoffMin)
+	}
+	if l := c.RateLimits; min(l.Client, l.Person, l.Address) < 0 || max(l.Client, l.Person, l.Address) > rateMax {
+		return fmt.Errorf("rate_limits: between 0, which is without limit, and %d a second", rateMax)
 	}
 	if c.NATS.MaxDeliver < 0 {
 		return errors.New("nats.max_deliver: at least 1, or 0 for the default")
@@ -241,7 +253,7 @@ func variable(key, value string) (string, any) {
 	if key == "client_id" || key == "client_secret" || key == "client_secret_file" {
 		return "", nil
 	}
-	for _, section := range []string{"mysql", "nats", "peers"} {
+	for _, section := range []string{"mysql", "nats", "peers", "rate_limits"} {
 		if rest, found := strings.CutPrefix(key, section+"_"); found {
 			return section + "." + rest, value
 		}

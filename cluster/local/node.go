@@ -66,13 +66,15 @@ func (s *system) writeNodeConfig(path string, number int) error {
 			"replicas": replicas,
 			"migrate":  s.source.dsn(accountMigrate, s.secrets.Migrate, schemaName),
 		},
-		"redis":  s.redisAddrs(),
+		"redis": s.redisAddrs(),
 		// Cookies on plain http, and the balancer's word on where a request comes from.
 		"public_url": "http://" + address(s.ports.balancer),
 		"proxies":    []string{"127.0.0.1"},
 		// All of its people come from one address.
 		"registrations": 100_000,
-		"secret": s.secrets.Seal,
+		// And all of its load from a few callers on one machine.
+		"rate_limits": map[string]any{"client": 100_000, "person": 100_000, "address": 100_000},
+		"secret":      s.secrets.Seal,
 	}
 	if s.cluster.natsMember != nil {
 		config["nats"] = s.natsConfig()

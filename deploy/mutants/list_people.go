@@ -126,4 +126,28 @@ var peopleMutants = []mutant{
 		pkg:  "./api/auth", test: "TestSecretsOverlap",
 		failure: "takes the secret: <nil>, want false",
 	},
+	{
+		name: "form-key",
+		file: "api/wallet.go",
+		old:  "	if !canonicalID(key) {",
+		new:  "	if key = x.server.deps.NewID(); !canonicalID(key) {",
+		pkg:  "./api", test: "TestWalletFormsKeepTheirKey",
+		failure: "leads to 200",
+	},
+	{
+		name: "stranger-looks",
+		file: "api/wallet.go",
+		old:  "	if err := x.mayLook(ctx, q, transfer, missing); err != nil {",
+		new:  "	if err := error(nil); err != nil {",
+		pkg:  "./api", test: "TestWalletPagesAreTheirOwnersOnly",
+		failure: "bob gets 200",
+	},
+	{
+		name: "formula",
+		file: "api/console/csv.go",
+		old:  `		return "'" + text`,
+		new:  `		return text`,
+		pkg:  "./api/console", test: "TestCSVIsHarmless",
+		failure: "is a formula",
+	},
 }
