@@ -36,6 +36,7 @@ func newLobby(tb testing.TB, changes ...func(*api.Deps)) *lobby {
 	for range 2 {
 		authority, err := auth.Open(tb.Context(), auth.Config{
 			System: "alpha", Secret: "the secret of a system in a test, long enough", DB: l.db.Source(), Clock: l.bank.now, Logger: storetest.Logger(tb),
+			PasswordKiB: 64,
 		})
 		if err != nil {
 			tb.Fatal(err)

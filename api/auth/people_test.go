@@ -178,7 +178,7 @@ func TestNobodyLearnsWhoExists(t *testing.T) {
 // description; one of another cost is renewed when its person signs in.
 func TestPasswordsAreKeptAsArgon2id(t *testing.T) {
 	t.Parallel()
-	here, elsewhere, _ := twoNodes(t)
+	here, elsewhere, _ := twoNodes(t, func(c *auth.Config) { c.PasswordKiB = 0 })
 	composed := norm.NFC.String("비밀번호는한글로길게")
 	decomposed := norm.NFD.String(composed)
 	_, err := here.Register(t.Context(), "alice", decomposed, auth.From{Address: home})

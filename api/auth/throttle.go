@@ -62,7 +62,7 @@ func (t *Throttled) RetryAfter() time.Duration { return t.After }
 
 // Bounds of the throttle.
 const (
-	throttleMax    = 2 * time.Second // one look at the table
+	throttleMax    = 5 * time.Second // one look at the table, its turn included
 	throttlesKnown = 10_000          // buckets that this node knows to be full
 	throttlesKept  = time.Hour       // after they are empty again
 )
@@ -72,6 +72,7 @@ const (
 type throttle struct {
 	db    *sql.DB
 	clock func() time.Time
+	turn  chan struct{} // one look at a time: those who wait may find in memory what the one before has learned
 
 	mu   sync.Mutex
 	full map[[sha256.Size]byte]time.Time // until when
@@ -83,9 +84,18 @@ func (t *throttle) take(ctx context.Context, uses ...use) error {
 	if err := t.refused(uses...); err != nil {
 		return err
 	}
-	now := t.clock().UTC().Truncate(time.Microsecond)
 	ctx, cancel := context.WithTimeout(ctx, throttleMax)
 	defer cancel()
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait to count an attempt: %w", ctx.Err())
+	}
+	if err := t.refused(uses...); err != nil {
+		return err
+	}
+	now := t.clock().UTC().Truncate(time.Microsecond)
 	until, err := t.count(ctx, now, uses)
 	if err != nil {
 		return err
