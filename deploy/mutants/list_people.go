@@ -167,6 +167,14 @@ var peopleMutants = []mutant{
 		failure: `next="https://evil"`,
 	},
 	{
+		name: "log-canary",
+		file: "api/metrics.go",
+		old:  `slog.String("request_id", x.id), slog.String("method"`,
+		new:  `slog.String("request_id", x.id+x.fiber.Cookies(x.server.cookieName(refreshCookie))), slog.String("method"`,
+		pkg:  "./cluster/e2e", test: "TestNoSecretIsLogged",
+		failure: "has a secret in it",
+	},
+	{
 		name: "log-secrets",
 		file: "node/redact.go",
 		old:  "		text = secret.form.ReplaceAllString(text, secret.with)",
