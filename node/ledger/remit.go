@@ -72,10 +72,11 @@ type Conclude struct {
 	Peer       Peer
 	From       Number // the payer, read before
 	Currency   Currency
-	End        State // Posted or Voided
-	Failure    Code  // of Voided
-	PayeeEpoch int64 // of Posted: from the peer's promise
-	Epoch      int64 // of this system, when it asked for the promise
+	End        State  // Posted or Voided
+	Failure    Code   // of Voided
+	PayeeEpoch int64  // of Posted: from the peer's promise
+	Epoch      int64  // of this system, when it asked for the promise
+	Trace      string // of the request that began the transfer; a node that goes on with another's transfer does not know it
 }
 
 // Accounts is the payer, or our stripe of suspense that a return is paid from, and our stripe of the peer's settlement account.
@@ -138,7 +139,9 @@ func (c Conclude) Apply(b *Book) (Result, error) {
 	next.Transfer = &transfer
 	b.putRemittance(next)
 	b.finishSaga(c.ID)
-	b.tell(DecisionOf(next, next.PayerEpoch))
+	event := DecisionOf(next, next.PayerEpoch)
+	event.Trace = c.Trace
+	b.tell(event)
 	return Result{Transfer: &transfer, Remittance: &next}, nil
 }
 

@@ -89,6 +89,7 @@ type PeerEvent struct {
 	Amount      Money
 	Description string `json:",omitempty"`
 	Origin      string `json:",omitempty"` // of a committed: for the payer's system, should it lose its own
+	Trace       string `json:",omitempty"` // of the client's request, if it is known: a traceparent of W3C Trace Context
 	At          time.Time
 }
 
