@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -67,9 +68,13 @@ func (n Number) Serial() AccountID {
 	return AccountID(serial)
 }
 
+// reservedSystems would be taken for something else in the subjects of events: `events` and `peer`, and where dead letters and
+// their replays go.
+var reservedSystems = []string{"dead", "events", "peer", "replay"}
+
 // ValidSystem tells whether id may name a payment system: [a-z][a-z0-9]{1,15}, except the reserved words.
 func ValidSystem(id string) bool {
-	if len(id) < 2 || len(id) > 16 || id == "events" || id == "peer" || id[0] < 'a' || id[0] > 'z' {
+	if len(id) < 2 || len(id) > 16 || slices.Contains(reservedSystems, id) || id[0] < 'a' || id[0] > 'z' {
 		return false
 	}
 	for _, c := range []byte(id) {
