@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,9 +27,17 @@ func NewNumber(system string, serial AccountID) Number {
 	if serial < 1 || serial >= serialsMax {
 		panic("ledger: NewNumber: serial out of range: " + strconv.FormatInt(int64(serial), 10))
 	}
-	digits := fmt.Sprintf("%012d", serial)
-	return Number(fmt.Sprintf("%s-%s%02d", system, digits, 98-remainder97(system+digits+"00")))
+	var room [numberMax]byte // every request makes some numbers, so this does without fmt
+	text := append(append(room[:0], system...), '-')
+	for unit := AccountID(serialsMax / 10); unit > 0; unit /= 10 {
+		text = append(text, '0'+byte(serial/unit%10))
+	}
+	check := 98 - remainder97(text)*100%97 // as if 00 stood behind
+	return Number(append(text, '0'+byte(check/10), '0'+byte(check%10)))
 }
+
+// numberMax is the length of the longest number.
+const numberMax = 16 + 1 + 14
 
 // ParseNumber checks the form and the check digits of an account number; it refuses with InvalidRequest.
 func ParseNumber(text string) (Number, error) {
@@ -94,13 +101,14 @@ func allDigits(text string) bool {
 	return text != ""
 }
 
-// remainder97 reads letters as 10 to 35 and digits as themselves.
-func remainder97(text string) int {
+// remainder97 reads letters as 10 to 35, digits as themselves and the hyphen as nothing.
+func remainder97(text []byte) int {
 	remainder := 0
-	for _, c := range []byte(text) {
-		if c >= 'a' {
+	for _, c := range text {
+		switch {
+		case c >= 'a':
 			remainder = (remainder*100 + int(c-'a') + 10) % 97
-		} else {
+		case c != '-':
 			remainder = (remainder*10 + int(c-'0')) % 97
 		}
 	}
