@@ -28,13 +28,15 @@ down: ## stop the local cluster
 demo: build ## deposits, transfers, holds, and the proof that no money was lost
 	@$(BIN) demo $(ARGS)
 
-test: install ## all tests, on real servers and with the race detector
+test: ## all tests, on real servers and with the race detector; installs a browser, too
+	@bash deploy/install.sh --tests
 	@bash deploy/test.sh
 
 bench: build ## the engine against SQL by hand, as ratios measured in one run
 	@$(BIN) bench $(ARGS)
 
-mutants: install ## remove each guard and see its test fail
+mutants: ## remove each guard and see its test fail
+	@bash deploy/install.sh --tests
 	@$(GO) run -tags $(TAGS) ./deploy/mutants $(ARGS)
 
 lint: ## gofumpt and golangci-lint; compiles them once

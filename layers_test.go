@@ -20,7 +20,7 @@ var imports = map[string][]string{
 	"lockstep/api/httpsig":       nil,
 	"lockstep/cluster/events":    nil,
 	"lockstep/cluster/statement": nil,
-	"lockstep/cluster/peers":     {"lockstep/api/httpsig", "lockstep/cluster/statement"},
+	"lockstep/cluster/peers":     {"lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/statement"},
 	"lockstep/node/store":        {"lockstep/node/ledger", "lockstep/saga"},
 	"lockstep/node/posting":      {"lockstep/node/ledger", "lockstep/node/store", "lockstep/locks", "lockstep/saga"},
 	"lockstep/node/remit": {
@@ -30,21 +30,23 @@ var imports = map[string][]string{
 		"lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/remit",
 		"lockstep/node/store", "lockstep/saga",
 	},
-	"lockstep/node/verify": nil,
-	"lockstep/api/auth":    {"lockstep/node/ledger"},
+	"lockstep/node/verify":   nil,
+	"lockstep/api/auth":      {"lockstep/node/ledger"},
+	"lockstep/api/ratelimit": nil,
+	"lockstep/api/console":   {"lockstep/node/ledger"},
 	"lockstep/api": {
-		"lockstep/api/auth", "lockstep/api/httpsig", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger",
+		"lockstep/api/auth", "lockstep/api/console", "lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger",
 		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/saga",
 	},
 	"lockstep/node": {
-		"lockstep/api", "lockstep/api/auth", "lockstep/api/client", "lockstep/api/httpsig", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/locks", "lockstep/node/ledger",
+		"lockstep/api", "lockstep/api/auth", "lockstep/api/client", "lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/locks", "lockstep/node/ledger",
 		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/saga",
 	},
 }
 
 // free are the rooms beyond one node, which run processes and hold no money: they may use what they like, but for the
 // packages among them that are listed above.
-var free = []string{"lockstep", "lockstep/cluster/", "lockstep/deploy", "lockstep/deploy/", "lockstep/node/store/storetest"}
+var free = []string{"lockstep", "lockstep/cluster/", "lockstep/deploy", "lockstep/deploy/", "lockstep/node/store/storetest", "lockstep/api/auth/authtest"}
 
 // Data goes one way, edge -> engine -> store, and the domain imports nothing of ours.
 func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {

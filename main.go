@@ -30,7 +30,8 @@ type commands struct {
 	Node      node.Command          `cmd:"" help:"Run one node of a payment system."`
 	Migrate   node.MigrateCommand   `cmd:"" help:"Bring the database schema up to date."`
 	Clients   node.ClientsCommand   `cmd:"" help:"Manage the programs that may use a system."`
-	Keygen    node.KeygenCommand    `cmd:"" help:"Make the key by which other systems know this one."`
+	Users     node.UsersCommand     `cmd:"" help:"Manage the people who may sign in to a system."`
+	Keygen    node.KeygenCommand    `cmd:"" help:"Make the keys by which other systems know this one, and those of access tokens."`
 	Peers     node.PeersCommand     `cmd:"" help:"Make other systems known, list and test them."`
 	Sagas     node.SagasCommand     `cmd:"" help:"See transfers between systems that are under way, go on with them or give them up."`
 	Backup    node.BackupCommand    `cmd:"" help:"Write all data of a system into a file."`

@@ -26,7 +26,16 @@ type amendRequest struct {
 	Label          *string `json:"label,omitempty"`
 	Owner          *string `json:"owner,omitempty"`
 	OverdraftLimit *string `json:"overdraft_limit,omitempty"`
+
+	Limits *limitsRequest `json:"limits,omitempty"`
 }
+
+type limitsRequest struct {
+	DailyOut string `json:"daily_out"`
+}
+
+// noLimit is how a limit is taken away.
+const noLimit = "none"
 
 // postAccount opens an account. It is no engine command, for nobody can use the account yet.
 func (x *exchange) postAccount() error {
@@ -67,7 +76,7 @@ func (r newAccountRequest) account(x *exchange) (ledger.Account, error) {
 		}
 	}
 	if r.OverdraftLimit != nil {
-		account.OverdraftLimit, err = parseLimit(*r.OverdraftLimit, currency)
+		account.OverdraftLimit, err = parseLimit("overdraft_limit", *r.OverdraftLimit, currency)
 	}
 	return account, err
 }
@@ -95,10 +104,10 @@ func checkOwner(owner string) (string, error) {
 	return owner, nil
 }
 
-func parseLimit(limit string, currency ledger.Currency) (int64, error) {
+func parseLimit(field, limit string, currency ledger.Currency) (int64, error) {
 	money, err := ledger.ParseLimit(limit, currency)
 	if err != nil {
-		return 0, fieldRefusal("overdraft_limit", err)
+		return 0, fieldRefusal(field, err)
 	}
 	return money.Minor, nil
 }
@@ -135,7 +144,7 @@ func (x *exchange) patchAccount() error {
 func (r amendRequest) amend(x *exchange, number ledger.Number) (ledger.Amend, error) {
 	amend := ledger.Amend{Actor: x.actor(), Number: number, Label: r.Label, Owner: r.Owner}
 	if r == (amendRequest{}) {
-		return amend, ledger.Refuse(ledger.InvalidRequest, "say what to change: status, label, owner or overdraft_limit")
+		return amend, ledger.Refuse(ledger.InvalidRequest, "say what to change: status, label, owner, overdraft_limit or limits")
 	}
 	if r.Label != nil {
 		if err := checkText("label", *r.Label, labelMax); err != nil {
@@ -154,23 +163,34 @@ func (r amendRequest) amend(x *exchange, number ledger.Number) (ledger.Amend, er
 		}
 		amend.Status = &status
 	}
-	return r.withLimit(x, amend)
+	return r.withLimits(x, amend)
 }
 
-// withLimit reads the limit in the currency that the account keeps, which never changes.
-func (r amendRequest) withLimit(x *exchange, amend ledger.Amend) (ledger.Amend, error) {
-	if r.OverdraftLimit == nil {
+// withLimits reads the limits in the currency that the account keeps, which never changes.
+func (r amendRequest) withLimits(x *exchange, amend ledger.Amend) (ledger.Amend, error) {
+	if r.OverdraftLimit == nil && r.Limits == nil {
 		return amend, nil
 	}
 	account, err := x.ownAccount(amend.Number)
 	if err != nil {
 		return amend, err
 	}
-	limit, err := parseLimit(*r.OverdraftLimit, account.Currency)
-	if err != nil {
-		return amend, err
+	if r.OverdraftLimit != nil {
+		limit, err := parseLimit("overdraft_limit", *r.OverdraftLimit, account.Currency)
+		if err != nil {
+			return amend, err
+		}
+		amend.OverdraftLimit = &limit
 	}
-	amend.OverdraftLimit = &limit
+	if r.Limits != nil {
+		limit := int64(ledger.Unlimited)
+		if r.Limits.DailyOut != noLimit {
+			if limit, err = parseLimit("limits.daily_out", r.Limits.DailyOut, account.Currency); err != nil {
+				return amend, err
+			}
+		}
+		amend.DailyOut = &limit
+	}
 	return amend, nil
 }
 
@@ -226,7 +246,7 @@ func (x *exchange) findAccount(ctx context.Context, q Queries, number ledger.Num
 // sees tells whether the caller may look at the account.
 func (x *exchange) sees(account ledger.Account) bool {
 	actor := x.actor()
-	return actor.Operator || actor.Owns(&account)
+	return x.principal.SeesAll() || actor.Owns(&account)
 }
 
 func noAccount(number ledger.Number) *ledger.Error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"regexp"
 	"strings"
+	"time"
 
 	"lockstep/api/auth"
 	"lockstep/node/ledger"
@@ -207,14 +208,34 @@ func (x *exchange) deleteClient() error {
 	return x.writeChange(store.Answer{Status: 204}, false, token)
 }
 
+type rotateRequest struct {
+	OverlapSeconds *int64 `json:"overlap_seconds,omitempty"`
+}
+
+// overlap is how long the old secret stays good.
+func (r rotateRequest) overlap() (time.Duration, error) {
+	if r.OverlapSeconds == nil {
+		return 0, nil
+	}
+	if seconds := *r.OverlapSeconds; seconds < 0 || seconds > int64(auth.OverlapMax/time.Second) {
+		return 0, ledger.Refuse(ledger.InvalidRequest, "overlap_seconds is between 0 and %d", int64(auth.OverlapMax/time.Second))
+	}
+	return time.Duration(*r.OverlapSeconds) * time.Second, nil
+}
+
 type rotatedBody struct {
 	ClientID string  `json:"client_id"`
 	Secret   *string `json:"client_secret"`
+	OldUntil string  `json:"old_secret_until,omitempty"`
 	Notice   string  `json:"notice,omitempty"`
 }
 
 func (x *exchange) rotateClient() error {
-	request, err := decodeOptional[voidRequest](x)
+	request, err := decodeOptional[rotateRequest](x)
+	if err != nil {
+		return err
+	}
+	overlap, err := request.overlap()
 	if err != nil {
 		return err
 	}
@@ -223,13 +244,18 @@ func (x *exchange) rotateClient() error {
 		return err
 	}
 	return x.once(request, func(ctx context.Context, tx *store.Tx) (answer, stored store.Answer, err error) {
-		secret, err := x.server.deps.Authority.RotateClient(ctx, tx, id)
+		secret, err := x.server.deps.Authority.RotateClient(ctx, tx, id, overlap)
 		if err != nil {
 			return store.Answer{}, store.Answer{}, err
 		}
-		answer = store.Answer{Status: 200, ContentType: jsonType, Body: encode(rotatedBody{ClientID: id, Secret: &secret})}
+		body := rotatedBody{ClientID: id, Secret: &secret}
+		if overlap > 0 {
+			body.OldUntil = stamp(x.server.deps.Now().Add(overlap))
+		}
+		answer = store.Answer{Status: 200, ContentType: jsonType, Body: encode(body)}
 		stored = answer
-		stored.Body = encode(rotatedBody{ClientID: id, Notice: secretNotice})
+		body.Secret, body.Notice = nil, secretNotice
+		stored.Body = encode(body)
 		return answer, stored, nil
 	})
 }

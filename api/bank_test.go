@@ -359,6 +359,6 @@ func (a authority) DeleteClient(_ context.Context, _ auth.Tx, id string) error {
 	return ledger.Refuse(ledger.NotFound, "there is no client %s", id)
 }
 
-func (a authority) RotateClient(context.Context, auth.Tx, string) (string, error) {
+func (a authority) RotateClient(context.Context, auth.Tx, string, time.Duration) (string, error) {
 	return "another-secret", nil
 }

@@ -191,7 +191,7 @@ func mistyped(err *json.UnmarshalTypeError) error {
 	if field == "" {
 		return ledger.Refuse(ledger.InvalidRequest, "the body must be a JSON object")
 	}
-	if field == "amount" || field == "overdraft_limit" {
+	if field == "amount" || field == "overdraft_limit" || field == "daily_out" {
 		return ledger.Refuse(ledger.InvalidAmount, "%s is a JSON string such as \"1500\" or \"12.34\", not a JSON %s", field, err.Value)
 	}
 	return ledger.Refuse(ledger.InvalidRequest, "the field %s cannot be a JSON %s", err.Field, err.Value)

@@ -221,10 +221,14 @@ func principals() map[string]auth.Principal {
 	client := func(name string, scopes auth.Scopes) auth.Principal {
 		return auth.Principal{Caller: "client:" + name, Owner: "client:" + name, Scopes: scopes, Client: true}
 	}
+	adminRead, _ := auth.ParseScopes(auth.AdminRead)
 	without := func(scope string) auth.Scopes {
 		one, err := auth.ParseScopes(scope)
 		if err != nil {
 			panic(err)
+		}
+		if scope == auth.Admin {
+			one |= adminRead
 		}
 		return auth.AllScopes &^ one
 	}

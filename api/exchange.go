@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"runtime/debug"
 	"strconv"
@@ -21,11 +22,12 @@ import (
 type exchange struct {
 	server    *Server
 	fiber     *fiber.Ctx
-	route     route // zero while none has matched
+	route     guarded // zero while none has matched
 	id        string
 	language  language
 	started   time.Time
 	principal auth.Principal
+	peer      string // whose signature the request has, on the routes of peers
 	key       string // the Idempotency-Key, checked
 	replayed  bool
 	failure   error // what is logged and not shown
@@ -43,6 +45,9 @@ func (s *Server) exchange(c *fiber.Ctx) *exchange {
 	x := &exchange{server: s, fiber: c, started: s.deps.Clock()}
 	x.id = requestID(x.header("Request-Id"), s.deps.NewID)
 	x.language = preferredLanguage(x.header("Accept-Language"))
+	if x.forPeople() {
+		x.language = x.spoken()
+	}
 	c.Locals(exchangeKey, x)
 	x.set("Request-Id", x.id)
 	x.set("X-Content-Type-Options", "nosniff")
@@ -73,8 +78,8 @@ func (x *exchange) next() (err error) {
 }
 
 // handler makes fiber's handler of a route: is there room, who asks, may they, then the route itself.
-func (s *Server) handler(r route) fiber.Handler {
-	gate := s.gates.of(r)
+func (s *Server) handler(r guarded) fiber.Handler {
+	gate := s.gates.of(r.route)
 	return func(c *fiber.Ctx) error {
 		x := c.Locals(exchangeKey).(*exchange)
 		x.route = r
@@ -85,9 +90,16 @@ func (s *Server) handler(r route) fiber.Handler {
 			x.gate = gate
 			defer x.leaveGate()
 		}
-		if r.scope != "" {
-			if err := x.authenticate(); err != nil {
+		switch {
+		case r.access.open:
+			if err := x.limit(); err != nil {
 				return err
+			}
+		case r.access.peer:
+			return x.servePeer(r.serve)
+		default:
+			if err := x.authenticate(); err != nil {
+				return x.limitRefused(err)
 			}
 		}
 		if r.keyed {
@@ -112,13 +124,16 @@ func (x *exchange) authenticate() error {
 	x.set("Cache-Control", "no-store")
 	ctx, cancel := context.WithTimeout(x.context(), readWaitMax)
 	defer cancel()
-	principal, err := x.server.deps.Authority.Authenticate(ctx, x.header("Authorization"))
+	principal, err := x.authenticated(ctx)
 	if err != nil {
 		return err
 	}
 	x.principal = principal
-	if !principal.Scopes.Has(x.route.scope) {
-		return ledger.Refuse(ledger.Forbidden, "this needs the scope %s", x.route.scope)
+	if err := x.limit(); err != nil {
+		return err
+	}
+	if !x.route.access.admits(principal.Scopes) {
+		return ledger.Refuse(ledger.Forbidden, "this needs the scope %s", x.route.access.need)
 	}
 	return nil
 }
@@ -184,13 +199,21 @@ func (x *exchange) fail(err error) {
 	if problem.Status >= 500 {
 		x.failure = err
 	}
-	if after := rules[problem.Code].after; after > 0 {
+	after := rules[problem.Code].after
+	var told interface{ RetryAfter() time.Duration }
+	if errors.As(err, &told) {
+		after = max(after, int(math.Ceil(told.RetryAfter().Seconds())))
+	}
+	if after > 0 {
 		x.set("Retry-After", strconv.Itoa(after))
 	}
 	if challenge := x.challenge(problem.Code); challenge != "" {
 		x.set("WWW-Authenticate", challenge)
 	}
 	x.set("Cache-Control", "no-store")
+	if x.forPeople() && x.failPage(problem) == nil {
+		return
+	}
 	_ = x.write(problem.answer()) // writes to memory only
 }
 
@@ -201,8 +224,8 @@ func (x *exchange) challenge(code ledger.Code) string {
 		return `Bearer realm="lockstep"`
 	case code == ledger.Unauthenticated:
 		return `Bearer realm="lockstep", error="invalid_token"`
-	case code == ledger.Forbidden && !x.principal.Scopes.Has(x.route.scope):
-		return `Bearer realm="lockstep", error="insufficient_scope", scope="` + x.route.scope + `"`
+	case code == ledger.Forbidden && x.route.access.need != "" && !x.route.access.admits(x.principal.Scopes):
+		return `Bearer realm="lockstep", error="insufficient_scope", scope="` + x.route.access.need + `"`
 	}
 	return ""
 }

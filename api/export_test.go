@@ -1,6 +1,10 @@
 package api
 
 import (
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
 	"lockstep/node/ledger"
 )
 
@@ -9,16 +13,48 @@ import (
 // RouteFact is a line of the route table.
 type RouteFact struct {
 	Method, Path, Scope string
-	Keyed               bool
+	Keyed, Peer         bool
 }
 
 // RouteFacts lists the routes that the code serves.
 func RouteFacts() []RouteFact {
-	var facts []RouteFact
-	for _, r := range (&Server{}).routes() {
-		facts = append(facts, RouteFact{r.method, r.path, r.scope, r.keyed})
+	file, err := readOpenAPI()
+	if err != nil {
+		panic(err)
+	}
+	routes, err := guard((&Server{}).routes(), file)
+	if err != nil {
+		panic(err)
+	}
+	facts := make([]RouteFact, 0, len(routes))
+	for _, r := range routes {
+		facts = append(facts, RouteFact{r.method, r.path, r.access.need, r.keyed, r.access.peer})
 	}
 	return facts
+}
+
+// AccessOf tells what a file declares for a route: its alternatives, each with all scopes that it needs.
+func AccessOf(file, method, path string) (string, error) {
+	var read openAPIFile
+	if err := yaml.Unmarshal([]byte(file), &read); err != nil {
+		return "", err
+	}
+	routes, err := guard([]route{{method: method, path: path}}, &read)
+	if err != nil {
+		return "", err
+	}
+	switch a := routes[0].access; {
+	case a.open:
+		return "open", nil
+	case a.peer:
+		return "peer", nil
+	default:
+		var ways []string
+		for _, scopes := range a.any {
+			ways = append(ways, strings.Join(scopes.Names(), "+"))
+		}
+		return strings.Join(ways, "|"), nil
+	}
 }
 
 // RuleFact is a line of the problem table.

@@ -104,7 +104,9 @@ func newGates(registry prometheus.Registerer, requestsMax int) (gates, error) {
 // of is the gate of a route; nil for one without.
 func (g gates) of(r route) *gate {
 	switch {
-	case !strings.HasPrefix(r.path, "/v1/"):
+	case strings.HasPrefix(r.path, walletPath+"/assets/"):
+		return nil
+	case !strings.HasPrefix(r.path, "/v1/") && !strings.HasPrefix(r.path, walletPath) && r.path != "/":
 		return nil
 	case r.method == fiber.MethodGet:
 		return g.reads

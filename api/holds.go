@@ -155,7 +155,7 @@ func (x *exchange) getHold() error {
 	return x.answer(200, x.renderer().holdOf(hold))
 }
 
-// ownHold reads the hold of the path when it stands on an account of the caller; an operator may look at all.
+// ownHold reads the hold of the path when it stands on an account of the caller; operators and auditors may look at all.
 func (x *exchange) ownHold(looking bool) (hold ledger.Hold, err error) {
 	id := x.param("id")
 	missing := ledger.Refuse(ledger.HoldNotFound, "there is no hold %s", id)
@@ -171,7 +171,7 @@ func (x *exchange) ownHold(looking bool) (hold ledger.Hold, err error) {
 			return err
 		}
 		actor := x.actor()
-		if !actor.Owns(&account) && !(looking && actor.Operator) {
+		if !actor.Owns(&account) && !(looking && x.principal.SeesAll()) {
 			return missing
 		}
 		return nil

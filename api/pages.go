@@ -34,11 +34,7 @@ type pages struct {
 }
 
 // newPages renders the reference from the OpenAPI file, once.
-func newPages() (pages, error) {
-	var file openAPIFile
-	if err := yaml.Unmarshal(openAPI, &file); err != nil {
-		return pages{}, fmt.Errorf("read openapi.yaml: %w", err)
-	}
+func newPages(file *openAPIFile) (pages, error) {
 	docs, err := template.New("docs").Funcs(template.FuncMap{"upper": strings.ToUpper, "paragraphs": paragraphs}).Parse(docsHTML)
 	if err != nil {
 		return pages{}, fmt.Errorf("read docs.html: %w", err)
@@ -52,6 +48,15 @@ func newPages() (pages, error) {
 		return pages{}, fmt.Errorf("read problem.html: %w", err)
 	}
 	return pages{docs: rendered.Bytes(), problem: problem}, nil
+}
+
+// readOpenAPI reads the file for what the program itself takes from it.
+func readOpenAPI() (*openAPIFile, error) {
+	var file openAPIFile
+	if err := yaml.Unmarshal(openAPI, &file); err != nil {
+		return nil, fmt.Errorf("read openapi.yaml: %w", err)
+	}
+	return &file, nil
 }
 
 func paragraphs(text string) []string {

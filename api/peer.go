@@ -88,12 +88,13 @@ func reasonOf(err error) string {
 }
 
 // servePeer runs a route for a peer, and signs whatever the answer is: an unsigned one tells the peer nothing.
-func (x *exchange) servePeer(serve func(x *exchange, from string) error) error {
+func (x *exchange) servePeer(serve func(x *exchange) error) error {
 	verified, err := x.believe()
 	if err != nil {
 		return err
 	}
-	if err := serve(x, verified.Peer); err != nil {
+	x.peer = verified.Peer
+	if err := serve(x); err != nil {
 		x.fail(err)
 	}
 	response := x.fiber.Response()
@@ -130,113 +131,108 @@ func (x *exchange) noteEpoch(from string, epoch int64) error {
 }
 
 func (x *exchange) postPeerTransfers() error {
-	return x.servePeer(func(x *exchange, from string) error {
-		request, err := decodePeer(x, func(r peers.PrepareRequest) int64 { return r.Epoch }, from)
-		if err != nil {
-			return err
-		}
-		if len(request.Transfers) < 1 || len(request.Transfers) > peers.BatchMax {
-			return ledger.Refuse(ledger.InvalidRequest, "a request has 1 to %d transfers", peers.BatchMax)
-		}
-		ctx, cancel := context.WithTimeout(x.context(), peerWaitMax)
-		defer cancel()
-		p := x.server.deps.Peers
-		return x.answer(200, peers.PrepareAnswer{Epoch: p.Epoch(), Results: p.Prepare(ctx, from, request)})
-	})
+	from := x.peer
+	request, err := decodePeer(x, func(r peers.PrepareRequest) int64 { return r.Epoch }, from)
+	if err != nil {
+		return err
+	}
+	if len(request.Transfers) < 1 || len(request.Transfers) > peers.BatchMax {
+		return ledger.Refuse(ledger.InvalidRequest, "a request has 1 to %d transfers", peers.BatchMax)
+	}
+	ctx, cancel := context.WithTimeout(x.context(), peerWaitMax)
+	defer cancel()
+	p := x.server.deps.Peers
+	return x.answer(200, peers.PrepareAnswer{Epoch: p.Epoch(), Results: p.Prepare(ctx, from, request)})
 }
 
 func (x *exchange) postPeerInquiries() error {
-	return x.servePeer(func(x *exchange, from string) error {
-		request, err := decodePeer(x, func(r peers.InquiryRequest) int64 { return r.Epoch }, from)
-		if err != nil {
-			return err
+	from := x.peer
+	request, err := decodePeer(x, func(r peers.InquiryRequest) int64 { return r.Epoch }, from)
+	if err != nil {
+		return err
+	}
+	p := x.server.deps.Peers
+	switch {
+	case len(request.IDs) < 1 || len(request.IDs) > peers.BatchMax:
+		return ledger.Refuse(ledger.InvalidRequest, "an inquiry has 1 to %d ids", peers.BatchMax)
+	case request.Payer != from && request.Payer != x.server.deps.System:
+		return ledger.Refuse(ledger.Forbidden, "the payer is neither the sender nor the receiver")
+	case request.IfUnknown != peers.Report && request.IfUnknown != peers.Close:
+		return ledger.Refuse(ledger.InvalidRequest, "if_unknown is report or close")
+	}
+	for _, id := range request.IDs {
+		if !canonicalUUID(id) {
+			return ledger.Refuse(ledger.InvalidRequest, "an id is a UUID in small letters")
 		}
-		p := x.server.deps.Peers
-		switch {
-		case len(request.IDs) < 1 || len(request.IDs) > peers.BatchMax:
-			return ledger.Refuse(ledger.InvalidRequest, "an inquiry has 1 to %d ids", peers.BatchMax)
-		case request.Payer != from && request.Payer != x.server.deps.System:
-			return ledger.Refuse(ledger.Forbidden, "the payer is neither the sender nor the receiver")
-		case request.IfUnknown != peers.Report && request.IfUnknown != peers.Close:
-			return ledger.Refuse(ledger.InvalidRequest, "if_unknown is report or close")
-		}
-		for _, id := range request.IDs {
-			if !canonicalUUID(id) {
-				return ledger.Refuse(ledger.InvalidRequest, "an id is a UUID in small letters")
-			}
-		}
-		ctx, cancel := context.WithTimeout(x.context(), peerWaitMax)
-		defer cancel()
-		epoch := p.Epoch() // read before the rows: an answer about an older row must not carry a newer epoch
-		results, err := p.Inquire(ctx, from, request)
-		if err != nil {
-			return err
-		}
-		return x.answer(200, peers.InquiryAnswer{Epoch: epoch, Results: results})
-	})
+	}
+	ctx, cancel := context.WithTimeout(x.context(), peerWaitMax)
+	defer cancel()
+	epoch := p.Epoch() // read before the rows: an answer about an older row must not carry a newer epoch
+	results, err := p.Inquire(ctx, from, request)
+	if err != nil {
+		return err
+	}
+	return x.answer(200, peers.InquiryAnswer{Epoch: epoch, Results: results})
 }
 
 // postPeerEpoch notes a peer's epoch whatever this node remembers of it: the peer relies on the answer, and this system's
 // database may have forgotten what the node has not.
 func (x *exchange) postPeerEpoch() error {
-	return x.servePeer(func(x *exchange, from string) error {
-		request, err := decodePeer(x, func(r peers.EpochRequest) int64 { return r.Epoch }, from)
-		if err != nil {
-			return err
-		}
-		p := x.server.deps.Peers
-		if err := p.Raise(x.context(), from, request.Epoch); err != nil {
-			return err
-		}
-		if err := p.Directory.Refresh(x.context()); err != nil {
-			return err
-		}
-		return x.answer(200, peers.EpochAnswer{Epoch: p.Epoch()})
-	})
+	from := x.peer
+	request, err := decodePeer(x, func(r peers.EpochRequest) int64 { return r.Epoch }, from)
+	if err != nil {
+		return err
+	}
+	p := x.server.deps.Peers
+	if err := p.Raise(x.context(), from, request.Epoch); err != nil {
+		return err
+	}
+	if err := p.Directory.Refresh(x.context()); err != nil {
+		return err
+	}
+	return x.answer(200, peers.EpochAnswer{Epoch: p.Epoch()})
 }
 
 // getPeerTransfer shows a peer one transfer between the two systems.
 func (x *exchange) getPeerTransfer() error {
-	return x.servePeer(func(x *exchange, from string) error {
-		request := peers.InquiryRequest{Payer: x.param("payer"), IDs: []string{x.param("id")}, IfUnknown: peers.Report}
-		if !canonicalUUID(request.IDs[0]) || request.Payer != from && request.Payer != x.server.deps.System {
-			return ledger.Refuse(ledger.TransferNotFound, "there is no such transfer between the two systems")
-		}
-		p := x.server.deps.Peers
-		epoch := p.Epoch()
-		results, err := p.Inquire(x.context(), from, request)
-		if err != nil {
-			return err
-		}
-		if results[0].State == peers.Unknown {
-			return ledger.Refuse(ledger.TransferNotFound, "there is no such transfer between the two systems")
-		}
-		return x.answer(200, peers.InquiryAnswer{Epoch: epoch, Results: results})
-	})
+	from := x.peer
+	request := peers.InquiryRequest{Payer: x.param("payer"), IDs: []string{x.param("id")}, IfUnknown: peers.Report}
+	if !canonicalUUID(request.IDs[0]) || request.Payer != from && request.Payer != x.server.deps.System {
+		return ledger.Refuse(ledger.TransferNotFound, "there is no such transfer between the two systems")
+	}
+	p := x.server.deps.Peers
+	epoch := p.Epoch()
+	results, err := p.Inquire(x.context(), from, request)
+	if err != nil {
+		return err
+	}
+	if results[0].State == peers.Unknown {
+		return ledger.Refuse(ledger.TransferNotFound, "there is no such transfer between the two systems")
+	}
+	return x.answer(200, peers.InquiryAnswer{Epoch: epoch, Results: results})
 }
 
 // getPeerTransfers lists the transfers between the two systems that one of them pays, for a reconciliation.
 func (x *exchange) getPeerTransfers() error {
-	return x.servePeer(func(x *exchange, from string) error {
-		payer, cursor := x.fiber.Query("payer"), x.fiber.Query("cursor")
-		limit, err := peerLimit(x.fiber.Query("limit"))
-		switch {
-		case err != nil:
-			return err
-		case payer != from && payer != x.server.deps.System:
-			return ledger.Refuse(ledger.Forbidden, "the payer is neither the sender nor the receiver")
-		case cursor != "" && !canonicalUUID(cursor):
-			return ledger.Refuse(ledger.InvalidRequest, "cursor is the next_cursor of the page before")
-		}
-		ctx, cancel := context.WithTimeout(x.context(), peerWaitMax)
-		defer cancel()
-		p := x.server.deps.Peers
-		page, next, err := p.List(ctx, from, payer, cursor, limit)
-		if err != nil {
-			return err
-		}
-		return x.answer(200, peers.ListAnswer{Epoch: p.Epoch(), Transfers: page, NextCursor: next})
-	})
+	from := x.peer
+	payer, cursor := x.fiber.Query("payer"), x.fiber.Query("cursor")
+	limit, err := peerLimit(x.fiber.Query("limit"))
+	switch {
+	case err != nil:
+		return err
+	case payer != from && payer != x.server.deps.System:
+		return ledger.Refuse(ledger.Forbidden, "the payer is neither the sender nor the receiver")
+	case cursor != "" && !canonicalUUID(cursor):
+		return ledger.Refuse(ledger.InvalidRequest, "cursor is the next_cursor of the page before")
+	}
+	ctx, cancel := context.WithTimeout(x.context(), peerWaitMax)
+	defer cancel()
+	p := x.server.deps.Peers
+	page, next, err := p.List(ctx, from, payer, cursor, limit)
+	if err != nil {
+		return err
+	}
+	return x.answer(200, peers.ListAnswer{Epoch: p.Epoch(), Transfers: page, NextCursor: next})
 }
 
 // peerLimit is how many transfers a page has; the default is the most.
@@ -253,13 +249,11 @@ func peerLimit(text string) (int, error) {
 
 // getPeerPayee tells a peer's payer whom it is about to pay.
 func (x *exchange) getPeerPayee() error {
-	return x.servePeer(func(x *exchange, _ string) error {
-		payee, err := x.payee()
-		if err != nil {
-			return err
-		}
-		return x.answer(200, peers.PayeeAnswer{Epoch: x.server.deps.Peers.Epoch(), Number: string(payee.Number), Name: payee.Name, Currency: string(payee.Currency)})
-	})
+	payee, err := x.payee()
+	if err != nil {
+		return err
+	}
+	return x.answer(200, peers.PayeeAnswer{Epoch: x.server.deps.Peers.Epoch(), Number: string(payee.Number), Name: payee.Name, Currency: string(payee.Currency)})
 }
 
 // getPeerKeys publishes the keys by which peers know this system; they pin them.

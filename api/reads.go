@@ -17,7 +17,7 @@ type accountsBody struct {
 	NextCursor *string       `json:"next_cursor"`
 }
 
-// getAccounts lists the caller's accounts; an operator sees all, or those of the owner that it names.
+// getAccounts lists the caller's accounts; operators and auditors see all, or those of the owner that it names.
 func (x *exchange) getAccounts() error {
 	if err := x.checkQuery("limit", "cursor", "owner"); err != nil {
 		return err
@@ -37,10 +37,10 @@ func (x *exchange) getAccounts() error {
 		}
 	}
 	filter := store.AccountFilter{Owner: x.principal.Owner, After: ledger.AccountID(after), Limit: asked.limit + 1}
-	if x.principal.Operator() {
+	if x.principal.SeesAll() {
 		filter.Owner = owner
 	} else if owner != "" && owner != filter.Owner {
-		return ledger.Refuse(ledger.Forbidden, "only an operator lists the accounts of others")
+		return ledger.Refuse(ledger.Forbidden, "only operators and auditors list the accounts of others")
 	}
 	var accounts []ledger.Account
 	err = x.read(nil, func(ctx context.Context, q Queries) error {
@@ -181,7 +181,7 @@ func transferIn(transfer ledger.Transfer, remitted map[ledger.TransferID]ledger.
 }
 
 func (x *exchange) mayLook(ctx context.Context, q Queries, transfer ledger.Transfer, missing error) error {
-	if x.principal.Operator() {
+	if x.principal.SeesAll() {
 		return nil
 	}
 	for _, id := range []ledger.AccountID{transfer.PayerID, transfer.PayeeID} {
@@ -204,7 +204,7 @@ type transfersBody struct {
 	NextCursor *string        `json:"next_cursor"`
 }
 
-// getTransfers lists the transfers of the caller's accounts, the newest first; an operator sees all.
+// getTransfers lists the transfers of the caller's accounts, the newest first; operators and auditors see all.
 func (x *exchange) getTransfers() error {
 	filters, err := x.filters("limit", "cursor", "account", "reference", "state", "kind", "created_from", "created_to")
 	if err != nil {
@@ -218,7 +218,7 @@ func (x *exchange) getTransfers() error {
 		Reference: filters.reference, State: filters.state, Kind: filters.kind, CreatedFrom: filters.from, CreatedTo: filters.to,
 		After: asked.position, Limit: asked.limit, Account: filters.account.Serial(),
 	}
-	if !x.principal.Operator() {
+	if !x.principal.SeesAll() {
 		filter.Owner = x.principal.Owner
 	}
 	var found store.TransferPage

@@ -15,6 +15,7 @@ type openAPIFile struct {
 	Tags []struct {
 		Name, Description string
 	}
+	Security   securityEntry // of operations that do not say their own
 	Paths      yaml.Node
 	Problems   []map[string]string `yaml:"x-problems"`
 	Components struct {
@@ -28,7 +29,7 @@ type operationEntry struct {
 	Tags        []string
 	Summary     string
 	Description string
-	Security    []map[string][]string
+	Security    securityEntry
 	Parameters  []parameterEntry
 	RequestBody struct {
 		Content map[string]contentEntry
@@ -130,9 +131,7 @@ func (f *openAPIFile) reference() reference {
 
 func (f *openAPIFile) operation(method, path string, entry operationEntry) referenceOperation {
 	shown := referenceOperation{Method: strings.ToUpper(method), Path: path, Summary: entry.Summary, Description: entry.Description}
-	for _, requirement := range entry.Security {
-		shown.Scope = strings.Join(requirement["oauth"], " ")
-	}
+	shown.Scope = entry.Security.text()
 	for _, parameter := range entry.Parameters {
 		if parameter.Ref != "" {
 			parameter = f.Components.Parameters[lastPart(parameter.Ref)]
@@ -157,6 +156,19 @@ func (f *openAPIFile) operation(method, path string, entry operationEntry) refer
 		shown.Answers = append(shown.Answers, answer)
 	})
 	return shown
+}
+
+// text tells who may use an operation, for readers; empty is everybody, and who signs.
+func (s securityEntry) text() string {
+	var ways []string
+	for _, requirement := range s {
+		for _, names := range requirement {
+			if way := strings.Join(names, " "); way != "" && !slices.Contains(ways, way) {
+				ways = append(ways, way)
+			}
+		}
+	}
+	return strings.Join(ways, " or ")
 }
 
 // example shows the body of a request as it is sent.

@@ -19,6 +19,8 @@ type renderer struct {
 	system    string
 	language  language
 	requestID string
+	zone      *time.Location
+	now       func() time.Time
 }
 
 // NewRenderer renders answers for a request that is not being served: one whose transfer is found again.
@@ -27,7 +29,8 @@ func NewRenderer(system, spoken, requestID string) posting.Renderer {
 }
 
 func (x *exchange) renderer() renderer {
-	return renderer{system: x.server.deps.System, language: x.language, requestID: x.id}
+	deps := &x.server.deps
+	return renderer{system: deps.System, language: x.language, requestID: x.id, zone: deps.Zone, now: deps.Now}
 }
 
 // Version implements posting.Renderer.
@@ -110,11 +113,18 @@ type accountBody struct {
 	OverdraftLimit string          `json:"overdraft_limit"`
 	Version        int64           `json:"version"`
 	CreatedAt      string          `json:"created_at"`
+	Limits         *limitsBody     `json:"limits,omitempty"`
+}
+
+// limitsBody is what may leave the account in a day, and what of it is left today.
+type limitsBody struct {
+	DailyOut  string `json:"daily_out"`
+	DailyLeft string `json:"daily_left"`
 }
 
 func (r renderer) account(a ledger.Account) accountBody {
 	decimal := func(minor int64) string { return ledger.Money{Minor: minor, Currency: a.Currency}.Decimal() }
-	return accountBody{
+	body := accountBody{
 		Number: ledger.NewNumber(r.system, a.ID), System: r.system, Owner: a.Owner, Currency: a.Currency,
 		Label: a.Label, Status: a.Status, Version: a.Version, CreatedAt: stamp(a.CreatedAt),
 		OverdraftLimit: decimal(a.OverdraftLimit),
@@ -123,6 +133,10 @@ func (r renderer) account(a ledger.Account) accountBody {
 			Available: decimal(a.Available()),
 		},
 	}
+	if d := a.Daily; d.Capped {
+		body.Limits = &limitsBody{decimal(d.Out), decimal(max(d.Left(ledger.DayBegan(r.now(), r.zone)), 0))}
+	}
+	return body
 }
 
 type stepBody struct {

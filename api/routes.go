@@ -3,17 +3,18 @@ package api
 import (
 	"context"
 	"strings"
+	"time"
 
 	"lockstep/api/auth"
 	"lockstep/node/ledger"
 	"lockstep/node/store"
 )
 
-// route is one line of the contract. The OpenAPI file has the same lines; a test holds them equal.
+// route is one line of the contract. The OpenAPI file has the same lines; a test holds them equal. Who may use it stands
+// in the file alone.
 type route struct {
 	method string
 	path   string // as OpenAPI writes it
-	scope  string // that the token must have; empty: open to everybody
 	keyed  bool   // needs an Idempotency-Key
 	serve  func(*exchange) error
 }
@@ -28,56 +29,80 @@ func fiberPath(path string) string {
 
 func (s *Server) routes() []route {
 	return []route{
-		{"GET", "/livez", "", false, (*exchange).live},
-		{"GET", "/readyz", "", false, (*exchange).ready},
-		{"GET", "/openapi.yaml", "", false, (*exchange).getOpenAPI},
-		{"GET", "/docs", "", false, (*exchange).getDocs},
-		{"GET", "/problems/{code}", "", false, (*exchange).getProblem},
-		{"GET", "/.well-known/jwks.json", "", false, (*exchange).getKeys},
-		{"GET", "/.well-known/lockstep", "", false, (*exchange).getSystem},
-		{"POST", "/v1/oauth/token", "", false, (*exchange).postToken},
+		{"GET", "/livez", false, (*exchange).live},
+		{"GET", "/readyz", false, (*exchange).ready},
+		{"GET", "/openapi.yaml", false, (*exchange).getOpenAPI},
+		{"GET", "/docs", false, (*exchange).getDocs},
+		{"GET", "/problems/{code}", false, (*exchange).getProblem},
+		{"GET", "/.well-known/jwks.json", false, (*exchange).getKeys},
+		{"GET", "/.well-known/lockstep", false, (*exchange).getSystem},
+		{"POST", "/v1/oauth/token", false, (*exchange).postToken},
 
-		{"POST", "/v1/accounts", auth.AccountsWrite, true, (*exchange).postAccount},
-		{"GET", "/v1/accounts", auth.AccountsRead, false, (*exchange).getAccounts},
-		{"GET", "/v1/accounts/{number}", auth.AccountsRead, false, (*exchange).getAccount},
-		{"PATCH", "/v1/accounts/{number}", auth.AccountsWrite, false, (*exchange).patchAccount},
-		{"GET", "/v1/accounts/{number}/entries", auth.AccountsRead, false, (*exchange).getEntries},
-		{"GET", "/v1/payees/{number}", auth.MoneyTransfer, false, (*exchange).getPayee},
+		{"POST", "/v1/auth/register", false, (*exchange).postRegister},
+		{"POST", "/v1/auth/login", false, (*exchange).postLogin},
+		{"POST", "/v1/auth/refresh", false, (*exchange).postRefresh},
+		{"POST", "/v1/auth/logout", false, (*exchange).postLogout},
+		{"POST", "/v1/auth/password", false, (*exchange).postPassword},
+		{"GET", "/v1/me", false, (*exchange).getMe},
+		{"GET", "/v1/me/sessions", false, (*exchange).getSessions},
+		{"DELETE", "/v1/me/sessions", false, (*exchange).deleteSessions},
 
-		{"POST", "/v1/deposits", auth.MoneyDeposit, true, (*exchange).postDeposit},
-		{"POST", "/v1/withdrawals", auth.MoneyWithdraw, true, (*exchange).postWithdrawal},
-		{"POST", "/v1/transfers", auth.MoneyTransfer, true, (*exchange).postTransfer},
-		{"GET", "/v1/transfers", auth.MoneyRead, false, (*exchange).getTransfers},
-		{"GET", "/v1/transfers/{id}", auth.MoneyRead, false, (*exchange).getTransfer},
-		{"POST", "/v1/batches", auth.MoneyTransfer, true, (*exchange).postBatch},
+		{"POST", "/v1/accounts", true, (*exchange).postAccount},
+		{"GET", "/v1/accounts", false, (*exchange).getAccounts},
+		{"GET", "/v1/accounts/{number}", false, (*exchange).getAccount},
+		{"PATCH", "/v1/accounts/{number}", false, (*exchange).patchAccount},
+		{"GET", "/v1/accounts/{number}/entries", false, (*exchange).getEntries},
+		{"GET", "/v1/payees/{number}", false, (*exchange).getPayee},
 
-		{"POST", "/v1/holds", auth.MoneyTransfer, true, (*exchange).postHold},
-		{"GET", "/v1/holds/{id}", auth.MoneyTransfer, false, (*exchange).getHold},
-		{"POST", "/v1/holds/{id}/capture", auth.MoneyTransfer, true, (*exchange).captureHold},
-		{"POST", "/v1/holds/{id}/void", auth.MoneyTransfer, true, (*exchange).voidHold},
+		{"POST", "/v1/deposits", true, (*exchange).postDeposit},
+		{"POST", "/v1/withdrawals", true, (*exchange).postWithdrawal},
+		{"POST", "/v1/transfers", true, (*exchange).postTransfer},
+		{"GET", "/v1/transfers", false, (*exchange).getTransfers},
+		{"GET", "/v1/transfers/{id}", false, (*exchange).getTransfer},
+		{"POST", "/v1/batches", true, (*exchange).postBatch},
 
-		{"GET", "/peer/v1/jwks.json", "", false, (*exchange).getPeerKeys},
-		{"POST", "/peer/v1/transfers", "", false, (*exchange).postPeerTransfers},
-		{"GET", "/peer/v1/transfers", "", false, (*exchange).getPeerTransfers},
-		{"GET", "/peer/v1/transfers/{payer}/{id}", "", false, (*exchange).getPeerTransfer},
-		{"POST", "/peer/v1/inquiries", "", false, (*exchange).postPeerInquiries},
-		{"POST", "/peer/v1/epoch", "", false, (*exchange).postPeerEpoch},
-		{"GET", "/peer/v1/payees/{number}", "", false, (*exchange).getPeerPayee},
+		{"POST", "/v1/holds", true, (*exchange).postHold},
+		{"GET", "/v1/holds/{id}", false, (*exchange).getHold},
+		{"POST", "/v1/holds/{id}/capture", true, (*exchange).captureHold},
+		{"POST", "/v1/holds/{id}/void", true, (*exchange).voidHold},
 
-		{"GET", "/v1/proofs/trial-balance", auth.ProofsRead, false, (*exchange).getTrialBalance},
+		{"GET", "/", false, (*exchange).getWallet},
+		{"GET", "/wallet", false, (*exchange).getWallet},
+		{"GET", "/wallet/sign-in", false, (*exchange).getWalletSignIn},
+		{"GET", "/wallet/register", false, (*exchange).getWalletRegister},
+		{"GET", "/wallet/open", false, (*exchange).getWalletOpen},
+		{"GET", "/wallet/deposit", false, (*exchange).getWalletDeposit},
+		{"GET", "/wallet/withdraw", false, (*exchange).getWalletWithdraw},
+		{"GET", "/wallet/send", false, (*exchange).getWalletSend},
+		{"GET", "/wallet/settings", false, (*exchange).getWalletSettings},
+		{"GET", "/wallet/accounts/{number}", false, (*exchange).getWalletAccount},
+		{"GET", "/wallet/accounts/{number}/statement.csv", false, (*exchange).getWalletExport},
+		{"GET", "/wallet/transfers/{id}", false, (*exchange).getWalletTransfer},
+		{"GET", "/wallet/transfers/{id}/events", false, (*exchange).getWalletEvents},
+		{"GET", "/wallet/assets/{name}", false, (*exchange).getWalletAsset},
 
-		{"GET", "/v1/admin/nodes", auth.Admin, false, (*exchange).getNodes},
-		{"GET", "/v1/admin/locks", auth.Admin, false, (*exchange).getLocks},
-		{"GET", "/v1/admin/peers", auth.Admin, false, (*exchange).getPeers},
-		{"GET", "/v1/admin/sagas", auth.Admin, false, (*exchange).getSagas},
-		{"POST", "/v1/admin/sagas/{id}/retry", auth.Admin, true, (*exchange).retrySaga},
-		{"POST", "/v1/admin/sagas/{id}/abort", auth.Admin, true, (*exchange).abortSaga},
-		{"GET", "/v1/admin/dead-letters", auth.Admin, false, (*exchange).getDeadLetters},
-		{"POST", "/v1/admin/dead-letters/{id}/replay", auth.Admin, true, (*exchange).replayDeadLetter},
-		{"GET", "/v1/admin/clients", auth.Admin, false, (*exchange).getClients},
-		{"POST", "/v1/admin/clients", auth.Admin, true, (*exchange).postClient},
-		{"DELETE", "/v1/admin/clients/{id}", auth.Admin, false, (*exchange).deleteClient},
-		{"POST", "/v1/admin/clients/{id}/rotate", auth.Admin, true, (*exchange).rotateClient},
+		{"GET", "/peer/v1/jwks.json", false, (*exchange).getPeerKeys},
+		{"POST", "/peer/v1/transfers", false, (*exchange).postPeerTransfers},
+		{"GET", "/peer/v1/transfers", false, (*exchange).getPeerTransfers},
+		{"GET", "/peer/v1/transfers/{payer}/{id}", false, (*exchange).getPeerTransfer},
+		{"POST", "/peer/v1/inquiries", false, (*exchange).postPeerInquiries},
+		{"POST", "/peer/v1/epoch", false, (*exchange).postPeerEpoch},
+		{"GET", "/peer/v1/payees/{number}", false, (*exchange).getPeerPayee},
+
+		{"GET", "/v1/proofs/trial-balance", false, (*exchange).getTrialBalance},
+
+		{"GET", "/v1/admin/nodes", false, (*exchange).getNodes},
+		{"GET", "/v1/admin/locks", false, (*exchange).getLocks},
+		{"GET", "/v1/admin/peers", false, (*exchange).getPeers},
+		{"GET", "/v1/admin/sagas", false, (*exchange).getSagas},
+		{"POST", "/v1/admin/sagas/{id}/retry", true, (*exchange).retrySaga},
+		{"POST", "/v1/admin/sagas/{id}/abort", true, (*exchange).abortSaga},
+		{"GET", "/v1/admin/dead-letters", false, (*exchange).getDeadLetters},
+		{"POST", "/v1/admin/dead-letters/{id}/replay", true, (*exchange).replayDeadLetter},
+		{"GET", "/v1/admin/clients", false, (*exchange).getClients},
+		{"POST", "/v1/admin/clients", true, (*exchange).postClient},
+		{"DELETE", "/v1/admin/clients/{id}", false, (*exchange).deleteClient},
+		{"POST", "/v1/admin/clients/{id}/rotate", true, (*exchange).rotateClient},
 	}
 }
 
@@ -113,7 +138,7 @@ type Authority interface {
 	ListClients(ctx context.Context, after string, limit int) ([]auth.Client, error)
 	CreateClient(ctx context.Context, tx auth.Tx, asked auth.NewClient) (auth.Client, string, error)
 	DeleteClient(ctx context.Context, tx auth.Tx, id string) error
-	RotateClient(ctx context.Context, tx auth.Tx, id string) (string, error)
+	RotateClient(ctx context.Context, tx auth.Tx, id string, overlap time.Duration) (string, error)
 }
 
 // Over makes the edge's view of a store.

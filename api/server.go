@@ -13,6 +13,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"lockstep/api/console"
 	"lockstep/node/ledger"
 	"lockstep/node/posting"
 	"lockstep/node/store"
@@ -34,6 +35,7 @@ type Deps struct {
 	System     string
 	Version    string
 	Currencies []ledger.Currency // in which accounts may be opened
+	Zone       *time.Location    // in which the days of limits begin; nil is UTC
 	// RequestsMax bounds the changes, and as many reads, that are in hand at a time; more are refused as overloaded. 0 is
 	// RequestsMaxDefault.
 	RequestsMax int
@@ -41,6 +43,9 @@ type Deps struct {
 	Store       Store
 	Peers       *Peers // nil: there are no other systems
 	Authority   Authority
+	People      People // nil: nobody signs in
+	Web         Web
+	Limits      Limits
 	Health      func() Health
 	Locks       func() Locks     // of GET /v1/admin/locks
 	Now         func() time.Time // the database's time
@@ -57,12 +62,15 @@ type Server struct {
 	metrics  metrics
 	gates    gates
 	pages    pages
+	console  *console.Console
+	streams  *gate // that tell how transfers go on
+	names    *names
 	draining atomic.Bool
 }
 
 // New prepares a server; it listens to nothing yet. It fails when its metrics are registered already.
 func New(deps Deps) (*Server, error) {
-	s := &Server{deps: deps}
+	s := &Server{deps: deps, streams: &gate{max: streamsMax}, names: &names{byID: map[string]knownName{}}}
 	var err error
 	if s.metrics, err = newMetrics(deps.Metrics); err != nil {
 		return nil, err
@@ -70,7 +78,18 @@ func New(deps Deps) (*Server, error) {
 	if s.gates, err = newGates(deps.Metrics, deps.RequestsMax); err != nil {
 		return nil, err
 	}
-	if s.pages, err = newPages(); err != nil {
+	file, err := readOpenAPI()
+	if err != nil {
+		return nil, err
+	}
+	if s.pages, err = newPages(file); err != nil {
+		return nil, err
+	}
+	if s.console, err = console.New(); err != nil {
+		return nil, err
+	}
+	routes, err := guard(s.routes(), file)
+	if err != nil {
 		return nil, err
 	}
 	s.app = fiber.New(fiber.Config{
@@ -82,7 +101,7 @@ func New(deps Deps) (*Server, error) {
 		ErrorHandler: s.handleServerError,
 	})
 	s.app.Use(s.observe)
-	for _, r := range s.routes() {
+	for _, r := range routes {
 		s.app.Add(r.method, fiberPath(r.path), s.handler(r))
 		if r.method == fiber.MethodGet {
 			s.app.Add(fiber.MethodHead, fiberPath(r.path), s.handler(r))
@@ -155,5 +174,9 @@ func (x *exchange) read(missing *ledger.Error, fn func(ctx context.Context, q Qu
 
 // consistency is how fresh the caller wants to read.
 func (x *exchange) consistency() store.Consistency {
-	return store.Consistency{Token: store.Token(x.header("Consistency-Token")), Source: x.noCache()}
+	token := x.header("Consistency-Token")
+	if token == "" && x.forPeople() {
+		token = x.fiber.Cookies(seenCookie)
+	}
+	return store.Consistency{Token: store.Token(token), Source: x.noCache()}
 }

@@ -47,9 +47,13 @@ var words = map[ledger.Code]bilingual{
 		wording{"Invalid credentials", "The name or the password is wrong.", "Check both and sign in again."},
 		wording{"잘못된 로그인 정보", "이름 또는 비밀번호가 올바르지 않습니다.", "둘 다 확인한 뒤 다시 로그인하십시오."},
 	},
+	ledger.LoginRefused: {
+		wording{"Sign-in not completed", "What came back from the sign-in provider is not a good answer to a sign-in that this browser has begun.", "Start again from the sign-in page."},
+		wording{"로그인 실패", "로그인 제공자의 응답이 이 브라우저에서 시작한 로그인과 맞지 않습니다.", "로그인 화면에서 다시 시작하십시오."},
+	},
 	ledger.Unauthenticated: {
-		wording{"Not signed in", "The request carries no valid access token.", "Get a token from POST /v1/oauth/token, send it as Authorization: Bearer, and repeat the request with the same Idempotency-Key."},
-		wording{"인증 필요", "요청에 유효한 액세스 토큰이 없습니다.", "POST /v1/oauth/token에서 토큰을 받아 Authorization: Bearer로 보내고, 같은 Idempotency-Key로 요청을 반복하십시오."},
+		wording{"Not signed in", "The request carries no valid access token.", "Sign in again, or get a token from POST /v1/oauth/token and send it as Authorization: Bearer, and repeat the request with the same Idempotency-Key."},
+		wording{"인증 필요", "요청에 유효한 액세스 토큰이 없습니다.", "다시 로그인하거나 POST /v1/oauth/token에서 토큰을 받아 Authorization: Bearer로 보내고, 같은 Idempotency-Key로 요청을 반복하십시오."},
 	},
 	ledger.Forbidden: {
 		wording{"Not allowed", "The token is valid but does not allow this.", "Ask an operator for the scope that the detail names."},
@@ -86,6 +90,10 @@ var words = map[ledger.Code]bilingual{
 	ledger.InvalidState: {
 		wording{"Invalid state", "What the request is about is no longer, or not yet, in a state that allows it.", "Read the present state with GET and decide anew."},
 		wording{"처리할 수 없는 상태", "대상의 현재 상태에서는 이 요청을 처리할 수 없습니다.", "GET으로 현재 상태를 조회한 뒤 다시 결정하십시오."},
+	},
+	ledger.UsernameTaken: {
+		wording{"Username taken", "Somebody else has this username.", "Choose another one."},
+		wording{"이미 사용 중인 이름", "다른 사람이 이미 사용하는 이름입니다.", "다른 이름을 선택하십시오."},
 	},
 	ledger.PayloadTooLarge: {
 		wording{"Request too large", "A request body has at most 64 KiB.", "Split the request, for example into several batches."},
@@ -154,6 +162,14 @@ var words = map[ledger.Code]bilingual{
 	ledger.PeerUnavailable: {
 		wording{"The payee's system does not answer", "The system that keeps the payee's account gave no answer in time, so the payment was given up; nothing moved.", "Try again later under a new Idempotency-Key."},
 		wording{"상대 시스템 응답 없음", "받는 계좌의 시스템이 제때 응답하지 않아 이체를 취소했으며 금액은 이동하지 않았습니다.", "나중에 새 Idempotency-Key로 다시 요청하십시오."},
+	},
+	ledger.ProviderUnavailable: {
+		wording{"Sign-in provider unavailable", "The provider that this sign-in goes through does not answer. Those who are signed in stay so.", "Try again after Retry-After, or sign in with a password."},
+		wording{"로그인 제공자 응답 없음", "로그인 제공자가 응답하지 않습니다. 이미 로그인한 상태에는 영향이 없습니다.", "Retry-After 이후 다시 시도하거나 비밀번호로 로그인하십시오."},
+	},
+	ledger.LimitExceeded: {
+		wording{"Daily limit reached", "The account may not pay out as much on one day.", "Ask for less or on another day, or ask an operator for a higher limit, then use a new Idempotency-Key: the refusal is the stored answer of this one."},
+		wording{"1일 한도 초과", "계좌의 1일 출금 한도를 넘는 금액입니다.", "금액을 줄이거나 다음 날 다시 시도하고, 한도 상향은 운영자에게 요청하십시오. 이 키에는 거절 결과가 저장되어 있으므로 새 Idempotency-Key를 사용하십시오."},
 	},
 	ledger.HoldExceeded: {
 		wording{"More than the hold", "A capture takes at most the amount of its hold.", "Capture less, which is another request and takes a new Idempotency-Key, or make another hold."},

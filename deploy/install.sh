@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what Lockstep runs on and what this machine lacks: MariaDB, Redis and
-# HAProxy as plain programs, and the C compiler that `go test -race` needs.
+# HAProxy as plain programs, and the C compiler that `go test -race` needs. With
+# --tests also a browser, Node and a Korean font, for the tests of the pages.
 #
 # The local cluster starts its own servers with its own files. So no system
 # service may begin to run because of us: units of packages that this script
@@ -14,12 +15,13 @@ PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 usage() {
 	cat <<'USAGE'
-usage: deploy/install.sh [--check]
+usage: deploy/install.sh [--tests] [--check]
 
 Installs the packages that Lockstep needs and this machine lacks (Debian and
 Ubuntu by apt-get, with sudo unless root; macOS by Homebrew, which is untested).
-Does nothing when all is there. --check installs nothing and fails, naming what
-is missing.
+Does nothing when all is there. --tests adds what only the tests need: Chromium,
+Node and a Korean font. --check installs nothing and fails, naming what is
+missing.
 USAGE
 }
 
@@ -50,6 +52,15 @@ missing_packages() {
 	[ "$(uname)" != Linux ] || [ -e /usr/include/stdlib.h ] || echo libc6-dev
 	[ "$(uname)" != Linux ] || [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
 	have make || echo make
+	[ "$tests" = no ] || missing_for_tests
+}
+
+# missing_for_tests: the pages are tested in a real browser, which Node drives, and their Korean is looked at.
+missing_for_tests() {
+	have chromium || have chromium-browser || have google-chrome || echo chromium
+	have node || echo nodejs
+	have npm || echo npm
+	[ "$(uname)" != Linux ] || [ -n "$(fc-list :lang=ko 2>/dev/null | head -n 1)" ] || echo fonts-nanum
 }
 
 # at_least A B: version A is B or newer; both have two numbers.
@@ -147,6 +158,7 @@ install_homebrew() {
 		case $package in
 		mariadb-server-core | mariadb-client-core) package=mariadb ;;
 		redis-server) package=redis ;;
+		nodejs | npm) package=node ;;
 		gcc | make) die "missing: $package; run 'xcode-select --install'" ;;
 		esac
 		say "installing $package"
@@ -154,19 +166,23 @@ install_homebrew() {
 	done
 }
 
+tests=no
+
 main() {
-	local check=no missing=()
-	case ${1-} in
-	'') ;;
-	--check) check=yes ;;
-	-h | --help) usage; exit 0 ;;
-	*) usage >&2; exit 2 ;;
-	esac
+	local check=no missing=() argument
+	for argument in "$@"; do
+		case $argument in
+		--tests) tests=yes ;;
+		--check) check=yes ;;
+		-h | --help) usage; exit 0 ;;
+		*) usage >&2; exit 2 ;;
+		esac
+	done
 	check_go
 	# shellcheck disable=SC2207 # package names have no blanks
 	missing=($(missing_packages))
 	if [ ${#missing[@]} -gt 0 ]; then
-		[ "$check" = no ] || die "missing: ${missing[*]}; run deploy/install.sh"
+		[ "$check" = no ] || die "missing: ${missing[*]}; run deploy/install.sh$([ "$tests" = no ] || echo " --tests")"
 		if have apt-get; then
 			install_debian "${missing[@]}"
 		elif [ "$(uname)" = Darwin ]; then

@@ -25,6 +25,7 @@ type KeygenCommand struct {
 	ConfigFlags
 	Rotate   bool          `help:"Make the next key; the ones before it retire when it becomes active."`
 	ActiveIn time.Duration `help:"When the next key begins to sign: until then every peer has to have pinned the new set." default:"24h"`
+	Tokens   bool          `help:"Make the next key of access tokens instead; it signs 30 s later, when every node knows it."`
 	Out      string        `help:"Write the key set there instead of printing it." type:"path"`
 }
 
@@ -32,11 +33,15 @@ type KeygenCommand struct {
 func (c *KeygenCommand) Help() string {
 	return `Makes the key by which other systems know this one, if there is none yet, and prints the public key set (JWKS) for
 'lockstep peers add --jwks-file' on the other side. With --rotate it makes the next key: print the set, have every peer
-pin it, and the new key begins to sign after --active-in.`
+pin it, and the new key begins to sign after --active-in. With --tokens --rotate it makes the next key of access tokens, of
+which nobody outside has to be told.`
 }
 
 // Run makes keys and shows the public ones.
 func (c *KeygenCommand) Run(ctx context.Context, out io.Writer) error {
+	if c.Tokens {
+		return c.rotateTokens(ctx)
+	}
 	return withStore(ctx, c.Config, func(config Config, db *store.Store) error {
 		keys, err := auth.OpenPeerKeys(ctx, authConfig(config, db, newLogger("warn")))
 		if err != nil {
@@ -53,6 +58,13 @@ func (c *KeygenCommand) Run(ctx context.Context, out io.Writer) error {
 		_, err = fmt.Fprintf(out, "%s\n", keys.JWKS())
 		return err
 	})
+}
+
+func (c *KeygenCommand) rotateTokens(ctx context.Context) error {
+	if !c.Rotate {
+		return errors.New("--tokens makes the next key of access tokens: say --rotate as well; the first is made by the first node")
+	}
+	return withAuthority(ctx, c.Config, func(authority *auth.Authority) error { return authority.RotateKey(ctx) })
 }
 
 // PeersCommand is `lockstep peers`.

@@ -5,10 +5,12 @@ package node
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"reflect"
 	"strings"
 	"time"
+	_ "time/tzdata" // of machines that bring none
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/knadh/koanf/parsers/yaml"
@@ -26,24 +28,29 @@ import (
 // Config is what an operator decides about a node. One YAML file holds it; variables LOCKSTEP_... and then flags override
 // the file.
 type Config struct {
-	System       string             `koanf:"system"`       // id of the payment system
-	Listen       string             `koanf:"listen"`       // host:port of the REST listener
-	AdminListen  string             `koanf:"admin_listen"` // host:port of metrics and profiles; keep it private
-	MySQL        MySQL              `koanf:"mysql"`
-	Redis        []string           `koanf:"redis"` // independent lock servers, three or five
-	NATS         NATS               `koanf:"nats"`
-	Peers        Peers              `koanf:"peers"`
-	Secret       string             `koanf:"secret"`        // seals the signing keys; at least 32 characters
-	Locks        string             `koanf:"locks"`         // on, or off for tests and benchmarks
-	EarlyRelease string             `koanf:"early_release"` // on: locks go just before COMMIT; off, after it, for benchmarks
-	Reads        string             `koanf:"reads"`         // replica, or source for benchmarks: then replicas are not used at all
-	Currencies   []string           `koanf:"currencies"`
-	RequestsMax  int                `koanf:"requests_max"` // changes, and as many reads, in hand at a time; more are refused as overloaded
-	Retention    time.Duration      `koanf:"retention"`    // idempotency keys are kept for this long after their answer, at least 24h
-	Drain        time.Duration      `koanf:"drain"`        // readyz is red for this long before the listener closes
-	LogLevel     string             `koanf:"log_level"`
-	AllowUnsafe  bool               `koanf:"allow_unsafe"` // start on weak database settings: never with real money
-	Faults       map[string]float64 `koanf:"faults"`       // fault points by probability; builds with the tag faults only
+	System        string             `koanf:"system"`       // id of the payment system
+	Listen        string             `koanf:"listen"`       // host:port of the REST listener
+	AdminListen   string             `koanf:"admin_listen"` // host:port of metrics and profiles; keep it private
+	MySQL         MySQL              `koanf:"mysql"`
+	Redis         []string           `koanf:"redis"` // independent lock servers, three or five
+	NATS          NATS               `koanf:"nats"`
+	Peers         Peers              `koanf:"peers"`
+	Secret        string             `koanf:"secret"`        // seals the signing keys; at least 32 characters
+	Locks         string             `koanf:"locks"`         // on, or off for tests and benchmarks
+	EarlyRelease  string             `koanf:"early_release"` // on: locks go just before COMMIT; off, after it, for benchmarks
+	Reads         string             `koanf:"reads"`         // replica, or source for benchmarks: then replicas are not used at all
+	Currencies    []string           `koanf:"currencies"`
+	TimeZone      string             `koanf:"time_zone"`     // an IANA name: in it the days of daily limits begin; the same on every node
+	PublicURL     string             `koanf:"public_url"`    // the address that people type; https, or http on 127.0.0.1
+	Registrations int                `koanf:"registrations"` // of new people, from one address at once and again every hour
+	Proxies       []string           `koanf:"proxies"`       // addresses or networks of the balancers, which say where a request comes from
+	RateLimits    RateLimits         `koanf:"rate_limits"`
+	RequestsMax   int                `koanf:"requests_max"` // changes, and as many reads, in hand at a time; more are refused as overloaded
+	Retention     time.Duration      `koanf:"retention"`    // idempotency keys are kept for this long after their answer, at least 24h
+	Drain         time.Duration      `koanf:"drain"`        // readyz is red for this long before the listener closes
+	LogLevel      string             `koanf:"log_level"`
+	AllowUnsafe   bool               `koanf:"allow_unsafe"` // start on weak database settings: never with real money
+	Faults        map[string]float64 `koanf:"faults"`       // fault points by probability; builds with the tag faults only
 }
 
 // MySQL names the data sources: `user:password@tcp(host:port)/database`, without parameters.
@@ -51,6 +58,13 @@ type MySQL struct {
 	Source   string   `koanf:"source"`   // account without DDL rights
 	Replicas []string `koanf:"replicas"` // account that only reads
 	Migrate  string   `koanf:"migrate"`  // account that may change the schema; only `lockstep migrate` needs it
+}
+
+// RateLimits are requests a second to one route, of which two seconds' worth may come at once; 0 is without limit.
+type RateLimits struct {
+	Client  int `koanf:"client"`  // of one program
+	Person  int `koanf:"person"`  // of one person, in all of their sessions
+	Address int `koanf:"address"` // of one address: to a route that is open to everybody, and with credentials that are refused
 }
 
 // NATS names the broker that carries events between systems. Without an address a system publishes nothing, and its
@@ -76,17 +90,18 @@ type Peers struct {
 // Default is what a configuration file may leave out.
 func Default() Config {
 	return Config{
-		Listen: "127.0.0.1:8081", AdminListen: "127.0.0.1:9081", Locks: "on", EarlyRelease: "on", Reads: "replica", LogLevel: "info",
+		Listen: "127.0.0.1:8081", AdminListen: "127.0.0.1:9081", Locks: "on", EarlyRelease: "on", Reads: "replica", LogLevel: "info", TimeZone: "UTC",
 		Currencies: []string{"KRW", "USD", "EUR", "JPY", "KWD"}, Drain: 2 * time.Second,
 		Retention: store.DefaultRetention().Keep, NATS: NATS{Replicas: 1, BackoffMax: 5 * time.Minute},
 		Peers:       Peers{ExpiresIn: 15 * time.Second, LookAfter: 5 * time.Second, AskAfter: 20 * time.Second, StuckAfter: 5 * time.Minute},
-		RequestsMax: api.RequestsMaxDefault,
+		RequestsMax: api.RequestsMaxDefault, RateLimits: RateLimits{Client: 1000, Person: 20, Address: 50}, Registrations: 60,
 	}
 }
 
 const (
 	secretCharsMin = 32
 	backoffMin     = time.Second // the first pause
+	rateMax        = 1_000_000   // requests a second
 )
 
 // Validate refuses a configuration that a node could not run with; every message names the key.
@@ -124,11 +139,23 @@ func (c Config) validateParts() error {
 	if pause := c.NATS.BackoffMax; pause < backoffMin || pause > time.Hour {
 		return fmt.Errorf("nats.backoff_max: between %v and 1h", backoffMin)
 	}
+	if l := c.RateLimits; min(l.Client, l.Person, l.Address) < 0 || max(l.Client, l.Person, l.Address) > rateMax {
+		return fmt.Errorf("rate_limits: between 0, which is without limit, and %d a second", rateMax)
+	}
 	if c.NATS.MaxDeliver < 0 {
 		return errors.New("nats.max_deliver: at least 1, or 0 for the default")
 	}
 	if err := c.retention().Validate(); err != nil {
 		return fmt.Errorf("retention: %w", err)
+	}
+	if c.Registrations < 1 || c.Registrations > 1_000_000 {
+		return errors.New("registrations: between 1 and 1000000")
+	}
+	if err := api.CheckPublicURL(c.PublicURL); err != nil {
+		return fmt.Errorf("public_url: %w", err)
+	}
+	if _, err := c.proxies(); err != nil {
+		return fmt.Errorf("proxies: %w", err)
 	}
 	for _, code := range c.Currencies {
 		if _, err := ledger.ParseCurrency(code); err != nil {
@@ -138,7 +165,38 @@ func (c Config) validateParts() error {
 	if len(c.Faults) > 0 && !faultsBuilt {
 		return errors.New("faults: this build has no fault points; they need the build tag `faults`")
 	}
+	if _, err := time.LoadLocation(c.TimeZone); err != nil || c.TimeZone == "" || c.TimeZone == "Local" {
+		return fmt.Errorf("time_zone: %q is no IANA name such as Asia/Seoul", c.TimeZone)
+	}
 	return posting.DefaultConfig().Validate()
+}
+
+// zone is the time zone, which was checked before.
+func (c Config) zone() *time.Location {
+	zone, _ := time.LoadLocation(c.TimeZone)
+	return zone
+}
+
+// proxies reads the networks; an address is a network of its own.
+func (c Config) proxies() ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	for _, text := range c.Proxies {
+		prefix, err := netip.ParsePrefix(text)
+		if address, addressErr := netip.ParseAddr(text); addressErr == nil {
+			prefix, err = address.Prefix(address.BitLen())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%q is no address and no network such as 10.0.0.0/8", text)
+		}
+		prefixes = append(prefixes, prefix)
+	}
+	return prefixes, nil
+}
+
+// web is how browsers reach the system; the configuration was checked before.
+func (c Config) web() api.Web {
+	proxies, _ := c.proxies()
+	return api.Web{PublicURL: c.PublicURL, Proxies: proxies}
 }
 
 func (c Config) retention() store.Retention {
@@ -195,7 +253,7 @@ func variable(key, value string) (string, any) {
 	if key == "client_id" || key == "client_secret" || key == "client_secret_file" {
 		return "", nil
 	}
-	for _, section := range []string{"mysql", "nats", "peers"} {
+	for _, section := range []string{"mysql", "nats", "peers", "rate_limits"} {
 		if rest, found := strings.CutPrefix(key, section+"_"); found {
 			return section + "." + rest, value
 		}

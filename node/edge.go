@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lockstep/api"
+	"lockstep/api/ratelimit"
 	"lockstep/node/ledger"
 	"lockstep/node/store"
 )
@@ -20,9 +21,16 @@ func (n *Node) openEdge(ctx context.Context, registry prometheus.Registerer, ver
 		return err
 	}
 	n.onClose(func(context.Context) error { authority.Close(); return nil })
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "lockstep_auth_password_checks_total", Help: "Passwords that were held against a hash; those refused for their number are not.",
+	}, func() float64 { return float64(authority.Stats().PasswordChecks) }))
+	limits, err := n.openLimits(registry)
+	if err != nil {
+		return err
+	}
 	server, err := api.New(api.Deps{
-		System: n.config.System, Version: string(version), Currencies: n.currencies(), RequestsMax: n.config.RequestsMax, Engine: n.engine,
-		Store: api.Over(n.store), Peers: n.peers, Authority: authority, Health: n.health, Locks: n.locks,
+		System: n.config.System, Version: string(version), Currencies: n.currencies(), Zone: n.config.zone(), RequestsMax: n.config.RequestsMax, Engine: n.engine,
+		Store: api.Over(n.store), Peers: n.peers, Authority: authority, People: authority, Web: n.config.web(), Limits: limits, Health: n.health, Locks: n.locks,
 		Now: n.store.Now, Clock: time.Now, NewID: newID, Logger: n.log, Metrics: registry,
 	})
 	if err != nil {
@@ -31,6 +39,33 @@ func (n *Node) openEdge(ctx context.Context, registry prometheus.Registerer, ver
 	n.server = server
 	n.onClose(server.Shutdown)
 	return nil
+}
+
+// openLimits counts requests in the lock servers, where they count anything; with locks off each node counts for itself.
+func (n *Node) openLimits(registry prometheus.Registerer) (api.Limits, error) {
+	config := ratelimit.Config{Prefix: "lockstep:" + n.config.System}
+	if n.config.Locks == "on" {
+		config.Addrs = n.config.Redis
+	}
+	limiter, err := ratelimit.Open(config)
+	if err != nil {
+		return api.Limits{}, err
+	}
+	n.onClose(func(context.Context) error { return limiter.Close() })
+	for name, c := range map[string]struct {
+		help  string
+		count func(ratelimit.Stats) uint64
+	}{
+		"lockstep_ratelimit_refused_total": {"Requests refused because their caller sent too many.", func(s ratelimit.Stats) uint64 { return s.Refused }},
+		"lockstep_ratelimit_alone_total":   {"Requests counted by this node alone, because no Redis server answered.", func(s ratelimit.Stats) uint64 { return s.Alone }},
+		"lockstep_ratelimit_asked_total":   {"Questions to Redis, each for a number of requests in advance.", func(s ratelimit.Stats) uint64 { return s.Asked }},
+	} {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: c.help}, func() float64 { return float64(c.count(limiter.Stats())) }))
+	}
+	rates, set := n.config.RateLimits, ratelimit.PerSecond
+	return api.Limits{
+		Limiter: limiter, Client: set(rates.Client), Person: set(rates.Person), Address: set(rates.Address),
+	}, nil
 }
 
 // newID makes a UUIDv7 (RFC 9562, 5.7), so that ids sort by the time they were made.

@@ -96,7 +96,7 @@ func storeConfig(config Config, log *slog.Logger) store.Config {
 }
 
 func authConfig(config Config, db *store.Store, log *slog.Logger) auth.Config {
-	return auth.Config{System: config.System, Secret: config.Secret, DB: db.Source(), Clock: db.Now, Logger: log}
+	return auth.Config{System: config.System, Secret: config.Secret, DB: db.Source(), Clock: db.Now, Logger: log, RegistrationsMax: config.Registrations}
 }
 
 func openAuthority(ctx context.Context, config Config, db *store.Store, log *slog.Logger) (*auth.Authority, error) {
@@ -135,6 +135,7 @@ func (n *Node) openEngine(ctx context.Context, registry prometheus.Registerer) e
 	config := posting.DefaultConfig()
 	config.LateRelease = n.config.EarlyRelease == "off"
 	config.Fault, config.Announced = faultPoints(n.config.Faults), n.announced
+	config.Zone = n.config.zone()
 	identity := posting.Identity{Node: n.lease.ID, Incarnation: n.lease.Incarnation}
 	engine, err := posting.Open(ctx, config, n.store, locker, identity, registry, n.log)
 	if err != nil {

@@ -9,6 +9,7 @@ package auth
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/sync/singleflight"
 
 	"lockstep/node/ledger"
 )
@@ -29,10 +31,15 @@ type Principal struct {
 	Owner  string // whose accounts it uses: the client's owner, else the caller itself
 	Scopes Scopes // what the token says and the client may still do
 	Client bool   // a program, not a person
+
+	Session string // of a person; empty: a client
 }
 
 // Operator tells whether the principal may administer the system.
 func (p Principal) Operator() bool { return p.Scopes.Has(Admin) }
+
+// SeesAll tells whether the principal may look at everybody's accounts and transfers.
+func (p Principal) SeesAll() bool { return p.Scopes.Has(Admin) || p.Scopes.Has(AdminRead) }
 
 // Config is what an Authority needs.
 type Config struct {
@@ -44,6 +51,11 @@ type Config struct {
 	Clock    func() time.Time // nil: time.Now
 	Random   io.Reader        // nil: crypto/rand
 	Logger   *slog.Logger     // nil: slog.Default
+
+	// RegistrationsMax is how many people may register from one address at once, and again every hour; 0 is 60.
+	RegistrationsMax int
+	// PasswordKiB is the memory that the hash of a password takes; 0 is 19 MiB. Less is for tests.
+	PasswordKiB uint32
 }
 
 const systemSecretMin = 32
@@ -76,6 +88,22 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
+// registrations is the rate of new people from one address.
+func (c Config) registrations() rate {
+	if c.RegistrationsMax <= 0 {
+		return rateRegister
+	}
+	return rate{c.RegistrationsMax, time.Hour / time.Duration(c.RegistrationsMax)}
+}
+
+// Stats counts since the start.
+type Stats struct {
+	PasswordChecks uint64 // passwords that were held against a hash, or against nobody's
+}
+
+// Stats tells what the authority has done.
+func (a *Authority) Stats() Stats { return Stats{PasswordChecks: a.hasher.checks.Load()} }
+
 // Authority gives and checks tokens. It is safe for concurrent use.
 type Authority struct {
 	config  Config
@@ -83,6 +111,13 @@ type Authority struct {
 	clients *knownClients
 	tokens  *verifiedTokens
 	parser  *jwt.Parser
+	denials *denials
+
+	hasher       *hasher
+	throttle     *throttle
+	successorKey []byte // makes refresh tokens
+	refreshing   singleflight.Group
+	refreshes    chan struct{} // a place per refresh token that is looked up
 
 	stop func()
 	done sync.WaitGroup
@@ -99,8 +134,15 @@ func Open(ctx context.Context, config Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
+	successorKey, err := newSuccessorKey(config)
+	if err != nil {
+		return nil, err
+	}
 	a := &Authority{
-		config: config,
+		config: config, successorKey: successorKey, refreshes: make(chan struct{}, refreshesAtMax),
+		hasher:   newHasher(config),
+		throttle: &throttle{db: config.DB, clock: config.Clock, turn: make(chan struct{}, 1), full: map[[sha256.Size]byte]time.Time{}},
+		denials:  &denials{db: config.DB, clock: config.Clock, logger: config.Logger, until: map[string]time.Time{}},
 		keys: &keyring{
 			db: config.DB, table: "signing_keys", prefix: config.System, keep: tokenLife + skewMax, sealer: seal,
 			clock: config.Clock, random: config.Random,
@@ -115,9 +157,14 @@ func Open(ctx context.Context, config Config) (*Authority, error) {
 	if err := a.keys.open(ctx); err != nil {
 		return nil, err
 	}
+	if err := a.denials.read(ctx); err != nil {
+		return nil, err
+	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	a.stop = stop
 	a.done.Go(func() { a.refreshKeys(background) })
+	a.done.Go(func() { a.denials.follow(background) })
+	a.done.Go(func() { a.sweep(background) })
 	return a, nil
 }
 
@@ -167,6 +214,9 @@ func (a *Authority) Authenticate(ctx context.Context, authorization string) (Pri
 	if err != nil {
 		return Principal{}, err
 	}
+	if verified.session != "" {
+		return a.inSession(verified)
+	}
 	known, _ := a.clients.get(ctx, verified.clientID) // a failed reading is logged there; an old one will do
 	if known == nil {
 		return Principal{}, unavailable()
@@ -176,6 +226,16 @@ func (a *Authority) Authenticate(ctx context.Context, authorization string) (Pri
 	}
 	return Principal{
 		Caller: known.principal, Owner: known.owner, Scopes: verified.scopes & known.client.Scopes, Client: true,
+	}, nil
+}
+
+// inSession admits a person by what their access token says and by the denial list; neither asks the database.
+func (a *Authority) inSession(verified *verifiedToken) (Principal, error) {
+	if a.denials.has(verified.session) {
+		return Principal{}, signInAgain()
+	}
+	return Principal{
+		Caller: verified.subject, Owner: verified.subject, Scopes: verified.scopes, Session: verified.session,
 	}, nil
 }
 

@@ -167,9 +167,13 @@ func (a *Authority) DeleteClient(ctx context.Context, tx Tx, id string) error {
 	return nil
 }
 
-// RotateClient gives a client a new secret in tx. The old one is refused by every node within ClientFreshFor; tokens
-// live on to their end. It refuses with NotFound.
-func (a *Authority) RotateClient(ctx context.Context, tx Tx, id string) (string, error) {
+// OverlapMax bounds how long an old secret may stay good beside the new one.
+const OverlapMax = 7 * 24 * time.Hour
+
+// RotateClient gives a client a new secret in tx. The one before it stays good for the overlap, and is refused by every
+// node within ClientFreshFor after that; one that was replaced earlier is refused at once. Tokens live on to their end. It
+// refuses with NotFound.
+func (a *Authority) RotateClient(ctx context.Context, tx Tx, id string, overlap time.Duration) (string, error) {
 	if err := lockClient(ctx, tx, id); err != nil {
 		return "", err
 	}
@@ -178,7 +182,9 @@ func (a *Authority) RotateClient(ctx context.Context, tx Tx, id string) (string,
 		return "", err
 	}
 	hash := sha256.Sum256([]byte(secret))
-	_, err = tx.Exec(ctx, "UPDATE clients SET secret_hash = ?, rotated_at = ? WHERE id = ?", hash[:], a.now(), id)
+	now := a.now()
+	_, err = tx.Exec(ctx, `UPDATE clients SET old_secret_hash = secret_hash, old_secret_until = ?, secret_hash = ?, rotated_at = ?
+		WHERE id = ?`, now.Add(min(max(overlap, 0), OverlapMax)), hash[:], now, id)
 	if err != nil {
 		return "", fmt.Errorf("rotate the secret of client %s: %w", id, err)
 	}
@@ -218,6 +224,7 @@ func (a *Authority) PutClient(ctx context.Context, asked NewClient, secret strin
 		VALUES (?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE
 		created_at = IF(deleted_at IS NULL, created_at, VALUES(created_at)),
 		rotated_at = IF(secret_hash = VALUES(secret_hash), rotated_at, VALUES(created_at)),
+		old_secret_hash = NULL, old_secret_until = NULL,
 		deleted_at = NULL, name = VALUES(name), secret_hash = VALUES(secret_hash), scopes = VALUES(scopes), owner = VALUES(owner)`,
 		asked.ID, asked.Name, hash[:], asked.Scopes.String(), asked.Owner, now)
 	if err != nil {

@@ -151,7 +151,7 @@ func TestARotatedSecretReplacesTheOldOne(t *testing.T) {
 	token := shopToken(t, elsewhere.Authority)
 	var secret string
 	must(t, inTx(t, here.db, func(tx auth.Tx) (err error) {
-		secret, err = here.RotateClient(t.Context(), tx, "shop")
+		secret, err = here.RotateClient(t.Context(), tx, "shop", 0)
 		return err
 	}))
 	_, err := elsewhere.Token(t.Context(), "shop", secret, "")
@@ -162,7 +162,7 @@ func TestARotatedSecretReplacesTheOldOne(t *testing.T) {
 	_, err = elsewhere.Authenticate(t.Context(), token)
 	must(t, err)
 	wantCode(t, inTx(t, here.db, func(tx auth.Tx) error {
-		_, err := here.RotateClient(t.Context(), tx, "nobody")
+		_, err := here.RotateClient(t.Context(), tx, "nobody", 0)
 		return err
 	}), ledger.NotFound)
 }

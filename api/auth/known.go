@@ -31,6 +31,8 @@ type knownClient struct {
 	client    Client
 	exists    bool
 	hash      [sha256.Size]byte
+	old       [sha256.Size]byte // the secret before, which is good until oldUntil
+	oldUntil  time.Time
 	principal string
 	owner     string
 	readAt    time.Time
@@ -39,9 +41,11 @@ type knownClient struct {
 }
 
 // accepts compares in constant time; for a client that is not there it does the same work.
-func (k *knownClient) accepts(secret string) bool {
+func (k *knownClient) accepts(secret string, now time.Time) bool {
 	hash := sha256.Sum256([]byte(secret))
-	return subtle.ConstantTimeCompare(hash[:], k.hash[:]) == 1 && k.exists
+	current := subtle.ConstantTimeCompare(hash[:], k.hash[:]) == 1
+	old := subtle.ConstantTimeCompare(hash[:], k.old[:]) == 1
+	return k.exists && (current || old && now.Before(k.oldUntil))
 }
 
 // within tells whether now is less than a duration after a time; a clock that was set back makes it false.
@@ -107,17 +111,21 @@ func (k *knownClients) read(ctx context.Context, id string) (*knownClient, error
 	defer cancel()
 	known := &knownClient{principal: "client:" + id, readAt: k.clock()}
 	known.owner = known.principal
-	rows, err := k.db.QueryContext(ctx, "SELECT "+clientColumns+", secret_hash FROM clients WHERE id = ? AND deleted_at IS NULL", id)
+	rows, err := k.db.QueryContext(ctx, "SELECT "+clientColumns+", secret_hash, old_secret_hash, old_secret_until FROM clients WHERE id = ? AND deleted_at IS NULL", id)
 	if err != nil {
 		return nil, fmt.Errorf("read client %s: %w", id, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var hash []byte
-		if known.client, err = scanClient(rows, &hash); err != nil {
+		var hash, old []byte
+		var oldUntil sql.NullTime
+		if known.client, err = scanClient(rows, &hash, &old, &oldUntil); err != nil {
 			return nil, err
 		}
 		known.exists = copy(known.hash[:], hash) == sha256.Size
+		if copy(known.old[:], old) == sha256.Size {
+			known.oldUntil = oldUntil.Time
+		}
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read client %s: %w", id, err)

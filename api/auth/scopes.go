@@ -17,27 +17,36 @@ const (
 	ProofsRead    = "proofs:read"
 	WebhooksWrite = "webhooks:write"
 	Admin         = "admin"
+	AdminRead     = "admin:read" // sees what an operator sees, and changes nothing
+	OwnSession    = "session"    // one's own profile and sessions; people have it, and no client can
 )
 
 // scopeNames gives each scope its bit. Bits are never stored: the order may change.
 var scopeNames = [...]string{
-	AccountsRead, AccountsWrite, MoneyDeposit, MoneyWithdraw, MoneyTransfer, MoneyRead, ProofsRead, WebhooksWrite, Admin,
+	AccountsRead, AccountsWrite, MoneyDeposit, MoneyWithdraw, MoneyTransfer, MoneyRead, ProofsRead, WebhooksWrite, Admin, AdminRead, OwnSession,
 }
 
 // Scopes is a set of scopes. It is a bit set because every request intersects what its token says with what its client
 // may do at this moment.
 type Scopes uint16
 
-// AllScopes is what the operator's client of a new system gets.
-const AllScopes = Scopes(1<<len(scopeNames) - 1)
+// AllScopes is what the operator's client of a new system gets: all that a client can have.
+const AllScopes = Scopes(1<<(len(scopeNames)-1) - 1)
 
 // ParseScopes reads names separated by blanks (RFC 6749, 3.3). It refuses unknown ones with InvalidRequest.
-func ParseScopes(text string) (Scopes, error) {
+func ParseScopes(text string) (Scopes, error) { return parseScopes(text, AllScopes) }
+
+// ParseNeeds is ParseScopes for what a route asks for: also scopes that no client can have.
+func ParseNeeds(text string) (Scopes, error) {
+	return parseScopes(text, AllScopes|scopeBit(OwnSession))
+}
+
+func parseScopes(text string, among Scopes) (Scopes, error) {
 	var scopes Scopes
 	for name := range strings.FieldsSeq(text) {
 		bit := scopeBit(name)
-		if bit == 0 {
-			return 0, ledger.Refuse(ledger.InvalidRequest, "there is no scope %q; the scopes are: %s", name, AllScopes)
+		if bit&among == 0 {
+			return 0, ledger.Refuse(ledger.InvalidRequest, "there is no scope %q; the scopes are: %s", name, among)
 		}
 		scopes |= bit
 	}

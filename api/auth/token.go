@@ -52,7 +52,12 @@ type claims struct {
 	jwt.RegisteredClaims
 	ClientID string `json:"client_id"`
 	Scope    string `json:"scope"`
+	Session  string `json:"sid,omitempty"` // of a person's session (OpenID Connect Front-Channel Logout 1.0, section 3)
 }
+
+// sessionClient is the client_id of the tokens of sessions, which have no client of their own. A real client of this name
+// is told from it by the subject.
+const sessionClient = "lockstep"
 
 // Token gives a client an access token for the scopes that it names, or for all of its own when scope is empty. It
 // refuses with a *TokenError, InvalidClient or InvalidScope, or with SourceUnavailable. A refused secret costs the same
@@ -106,31 +111,32 @@ func (a *Authority) signIn(ctx context.Context, clientID, secret string) (*known
 	if err != nil {
 		return nil, unavailable()
 	}
-	if known.accepts(secret) {
+	if known.accepts(secret, a.config.Clock()) {
 		return known, nil
 	}
 	known, err = a.clients.getNow(ctx, clientID)
 	if err != nil {
 		return nil, unavailable()
 	}
-	if !known.accepts(secret) {
+	if !known.accepts(secret, a.config.Clock()) {
 		return nil, refusal
 	}
 	return known, nil
 }
 
-// sign makes the token. Its subject is the principal, so that a client can never pass for a user of the same name
+// sign makes a client's token. Its subject is the principal, so that a client can never pass for a user of the same name
 // (RFC 9068, 5).
 func (a *Authority) sign(known *knownClient, scopes Scopes) (string, error) {
-	now := a.config.Clock()
+	return a.signClaims(a.config.Clock(), claims{ClientID: known.client.ID, Scope: scopes.String()}, known.principal)
+}
+
+func (a *Authority) signClaims(now time.Time, said claims, subject string) (string, error) {
 	key := a.keys.current.Load().signer(now)
-	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
-		RegisteredClaims: jwt.RegisteredClaims{
-			Issuer: a.config.Issuer, Subject: known.principal, Audience: jwt.ClaimStrings{a.config.Audience},
-			ExpiresAt: jwt.NewNumericDate(now.Add(tokenLife)), IssuedAt: jwt.NewNumericDate(now), ID: rand.Text(),
-		},
-		ClientID: known.client.ID, Scope: scopes.String(),
-	})
+	said.RegisteredClaims = jwt.RegisteredClaims{
+		Issuer: a.config.Issuer, Subject: subject, Audience: jwt.ClaimStrings{a.config.Audience},
+		ExpiresAt: jwt.NewNumericDate(now.Add(tokenLife)), IssuedAt: jwt.NewNumericDate(now), ID: rand.Text(),
+	}
+	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, said)
 	token.Header["typ"], token.Header["kid"] = tokenType, key.kid
 	return token.SignedString(key.private)
 }
@@ -155,15 +161,23 @@ func (a *Authority) verify(ctx context.Context, token string) (*verifiedToken, e
 	if err != nil {
 		return nil, refuseToken(err)
 	}
-	if said.ClientID == "" || said.Subject != "client:"+said.ClientID || said.IssuedAt == nil {
+	if said.IssuedAt == nil || !said.ofClient() && !said.ofSession() {
 		return nil, refuseToken(jwt.ErrTokenInvalidClaims)
 	}
 	verified := &verifiedToken{
-		clientID: said.ClientID, scopes: storedScopes(said.Scope),
+		clientID: said.ClientID, subject: said.Subject, session: said.Session, scopes: storedScopes(said.Scope),
 		issuedAt: said.IssuedAt.Time, until: said.ExpiresAt.Add(skewMax),
 	}
 	a.tokens.put(hash, verified)
 	return verified, nil
+}
+
+func (c *claims) ofClient() bool {
+	return c.ClientID != "" && c.Session == "" && c.Subject == "client:"+c.ClientID
+}
+
+func (c *claims) ofSession() bool {
+	return c.ClientID == sessionClient && c.Session != "" && strings.HasPrefix(c.Subject, "user:")
 }
 
 // verifyingKey picks the key of a token. The library does not look at typ: without this check a JWT that we sign for
@@ -200,6 +214,8 @@ type tokenHash = [sha256.Size]byte
 // verifiedToken is what a good token says.
 type verifiedToken struct {
 	clientID string
+	subject  string
+	session  string // empty: a client's
 	scopes   Scopes
 	issuedAt time.Time
 	until    time.Time

@@ -221,7 +221,7 @@ func TestScopesAreReadAndWritten(t *testing.T) {
 	if !scopes.Has(auth.Admin) || scopes.Has(auth.MoneyTransfer) || scopes.Has("") || scopes.Has("nothing") {
 		t.Errorf("%q has the wrong members", scopes)
 	}
-	if again := mustScopes(t, auth.AllScopes.String()); again != auth.AllScopes || len(again.Names()) != 9 {
+	if again := mustScopes(t, auth.AllScopes.String()); again != auth.AllScopes || len(again.Names()) != 10 {
 		t.Errorf("all scopes are %q", again)
 	}
 	_, err := auth.ParseScopes("money:read money:print")

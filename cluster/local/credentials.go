@@ -73,10 +73,15 @@ func (s *system) credentials() SystemCredentials {
 		Nodes: urls(s.ports.nodes), AdminURLs: urls(s.ports.admin),
 		Operator: ClientCredentials{operatorID, s.secrets.Operator},
 		Client:   ClientCredentials{clientID, s.secrets.Client},
-		Users:    []UserCredentials{},
+		Users:    s.users(),
 
 		MySQLSourceDSN: s.source.rootDSN(schemaName), MySQLReplicaDSNs: replicas, RedisAddrs: s.redisAddrs(),
 	}
+}
+
+// users are the people whom every system of a local cluster has.
+func (s *system) users() []UserCredentials {
+	return []UserCredentials{{"alice", s.secrets.Alice}, {"bob", s.secrets.Bob}}
 }
 
 // ReadCredentials reads the credentials of the cluster in a directory. Where none

@@ -13,7 +13,7 @@
 //
 //	MariaDB source and replicas, Redis     all at once
 //	replication                            when source and replicas answer
-//	schema and clients                     by `lockstep migrate` and `clients add`
+//	schema, clients and people             by `lockstep migrate`, `clients add` and `users add`
 //	nodes                                  all at once
 //	balancer                               ready when it reaches a node
 //

@@ -66,8 +66,15 @@ func (s *system) writeNodeConfig(path string, number int) error {
 			"replicas": replicas,
 			"migrate":  s.source.dsn(accountMigrate, s.secrets.Migrate, schemaName),
 		},
-		"redis":  s.redisAddrs(),
-		"secret": s.secrets.Seal,
+		"redis": s.redisAddrs(),
+		// Cookies on plain http, and the balancer's word on where a request comes from.
+		"public_url": "http://" + address(s.ports.balancer),
+		"proxies":    []string{"127.0.0.1"},
+		// All of its people come from one address.
+		"registrations": 100_000,
+		// And all of its load from a few callers on one machine.
+		"rate_limits": map[string]any{"client": 100_000, "person": 100_000, "address": 100_000},
+		"secret":      s.secrets.Seal,
 	}
 	if s.cluster.natsMember != nil {
 		config["nats"] = s.natsConfig()
@@ -131,8 +138,23 @@ func (s *system) setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	s.cluster.event(s.id, "schema and clients are there")
+	if err := s.addUsers(ctx, config); err != nil {
+		return err
+	}
+	s.cluster.event(s.id, "schema, clients and people are there")
 	return nil
+}
+
+func (s *system) addUsers(ctx context.Context, config string) error {
+	args := []string{"users", "add", "--config", config}
+	for _, user := range s.users() {
+		passwordFile := filepath.Join(s.dir, user.Username+".password")
+		if err := replaceFile(passwordFile, []byte(user.Password)); err != nil {
+			return err
+		}
+		args = append(args, "--username", user.Username, "--password-file", passwordFile)
+	}
+	return s.run(ctx, args...)
 }
 
 // run executes one of our own commands and adds what it says to a log.

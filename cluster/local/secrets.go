@@ -26,12 +26,15 @@ type systemSecrets struct {
 	Operator string `json:"operator"`
 	Client   string `json:"client"`
 	NATS     string `json:"nats"`
+	Alice    string `json:"alice"`
+	Bob      string `json:"bob"`
 }
 
 func newSystemSecrets() systemSecrets {
 	return systemSecrets{
 		Root: newSecret(), Node: newSecret(), Read: newSecret(), Migrate: newSecret(), Replica: newSecret(),
 		Seal: newSecret(), Operator: newSecret(), Client: newSecret(), NATS: newSecret(),
+		Alice: newSecret(), Bob: newSecret(),
 	}
 }
 
@@ -63,6 +66,9 @@ func loadSecrets(dir string, systems []string) (secrets, error) {
 		}
 		if system.NATS == "" { // made before there was NATS
 			system.NATS = newSecret()
+		}
+		if system.Alice == "" { // made before people signed in
+			system.Alice, system.Bob = newSecret(), newSecret()
 		}
 		known.Systems[id] = system
 	}

@@ -27,6 +27,7 @@ type Account struct {
 	OverdraftLimit int64
 	Version        int64 // counts the entries; the next entry's sequence is Version + 1
 	CreatedAt      time.Time
+	Daily          DailyLimit
 }
 
 // Available is what the account can still pay or hold.

@@ -12,8 +12,9 @@ import (
 type Book struct {
 	System    string
 	Lane      Lane
-	Now       time.Time  // the database's time
-	Transfers []Transfer // new ones inside the system
+	Now       time.Time      // the database's time
+	Zone      *time.Location // in which the days of limits begin; nil is UTC
+	Transfers []Transfer     // new ones inside the system
 	Entries   []Entry
 	Events    []PeerEvent
 	Started   []SagaStart

@@ -85,13 +85,14 @@ func (p Pay) Apply(b *Book) (Result, error) {
 	if err := checkMove(payer, payee, p.From, p.To, p.Amount); err != nil {
 		return Result{}, err
 	}
-	if err := payer.canPay(p.From, p.Amount.Minor); err != nil {
+	if err := b.canSpend(payer, p.From, p.Amount.Minor); err != nil {
 		return Result{}, err
 	}
 	transfer := b.post(Transfer{
 		ID: p.ID, Kind: p.Kind, From: p.From, To: p.To, Amount: p.Amount,
 		Description: p.Description, Reference: p.Reference,
 	}, payer, payee)
+	b.spend(payer, p.Amount.Minor)
 	return Result{Transfer: &transfer}, nil
 }
 
@@ -193,6 +194,7 @@ type Amend struct {
 	Status         *Status
 	Owner          *string
 	OverdraftLimit *int64
+	DailyOut       *int64 // what may leave in a day, or Unlimited
 }
 
 // Accounts is the one account.
@@ -211,14 +213,17 @@ func (o Amend) Apply(b *Book) (Result, error) {
 	if err := o.amend(&next); err != nil {
 		return Result{}, err
 	}
+	if o.DailyOut != nil {
+		next.Daily = next.Daily.amended(*o.DailyOut, b.Now, b.today())
+	}
 	b.remember(account)
 	*account = next
 	return Result{Account: &next}, nil
 }
 
 func (o Amend) amend(account *Account) error {
-	if !o.Actor.Operator && (o.Status != nil || o.Owner != nil || o.OverdraftLimit != nil) {
-		return Refuse(Forbidden, "only an operator changes status, owner or overdraft limit")
+	if !o.Actor.Operator && (o.Status != nil || o.Owner != nil || o.OverdraftLimit != nil || o.DailyOut != nil) {
+		return Refuse(Forbidden, "only an operator changes status, owner or limits")
 	}
 	if account.Status == Closed {
 		return Refuse(InvalidState, "account %s is closed and stays so", o.Number)
@@ -272,11 +277,12 @@ func (o HoldFunds) Apply(b *Book) (Result, error) {
 	if err := account.mayMove(o.Account, o.Amount.Currency); err != nil {
 		return Result{}, err
 	}
-	if err := account.canPay(o.Account, o.Amount.Minor); err != nil {
+	if err := b.canSpend(account, o.Account, o.Amount.Minor); err != nil {
 		return Result{}, err
 	}
 	b.remember(account)
 	account.PendingDebit += o.Amount.Minor
+	b.spend(account, o.Amount.Minor)
 	hold := Hold{
 		ID: o.ID, Account: account.ID, To: o.To, Amount: o.Amount, State: Pending,
 		ExpiresAt: b.Now.Add(o.ExpiresIn), CreatedAt: b.Now,
@@ -322,6 +328,7 @@ func (o Settle) Apply(b *Book) (Result, error) {
 	} else {
 		b.remember(account)
 		account.PendingDebit -= hold.Amount.Minor
+		b.unspend(account, hold.Amount.Minor, hold.CreatedAt)
 	}
 	b.putHold(next)
 	result.Hold = &next
@@ -367,6 +374,7 @@ func (o Settle) capture(b *Book, account *Account, hold *Hold) (Result, error) {
 	}
 	b.remember(payer)
 	payer.PendingDebit -= hold.Amount.Minor
+	b.unspend(payer, hold.Amount.Minor-minor, hold.CreatedAt)
 	hold.Captured = minor
 	transfer := b.post(Transfer{ID: o.Transfer, Kind: Captured, From: from, To: to, Amount: amount, Hold: hold.ID}, payer, payee)
 	return Result{Transfer: &transfer}, nil

@@ -56,10 +56,12 @@ func (r Recover) Apply(b *Book) (Result, error) {
 	transfer := Transfer{
 		ID: r.ID, Kind: kindBetween(r.ID), From: r.From, To: r.To, PayerID: payer.ID, Amount: r.Amount, Description: r.Description, Reference: r.Reference, CreatedAt: b.Now,
 	}
-	return r.post(b, payer, Remittance{
+	result, err := r.post(b, payer, Remittance{
 		ID: r.ID, Payer: b.System, Payee: r.Peer.System, ExpiresAt: b.Now, Language: cmp.Or(r.Language, unknownLanguage), RequestID: r.RequestID,
 		Origin: r.Origin, CreatedAt: b.Now,
 	}, transfer)
+	b.spend(payer, r.Amount.Minor) // it is counted, and refused by no limit
+	return result, err
 }
 
 // unknownLanguage stands for that of a client's request that is lost, or that there never was.

@@ -47,11 +47,12 @@ func (r Remit) Apply(b *Book) (Result, error) {
 	if err := payer.mayMove(r.From, r.Amount.Currency); err != nil {
 		return Result{}, err
 	}
-	if err := payer.canPay(r.From, r.Amount.Minor); err != nil {
+	if err := b.canSpend(payer, r.From, r.Amount.Minor); err != nil {
 		return Result{}, err
 	}
 	b.remember(payer)
 	payer.PendingDebit += r.Amount.Minor
+	b.spend(payer, r.Amount.Minor)
 	transfer := Transfer{
 		ID: r.ID, Kind: Payment, State: Pending, From: r.From, To: r.To, PayerID: payer.ID, Amount: r.Amount,
 		Description: r.Description, Reference: r.Reference, CreatedAt: b.Now,
@@ -135,6 +136,7 @@ func (c Conclude) Apply(b *Book) (Result, error) {
 		b.expose(ExposureKey{c.Peer.System, c.Currency}, func(e *Exposure) { e.Posted += transfer.Amount.Minor })
 	} else {
 		next.Failure = c.Failure
+		b.unspend(payer, transfer.Amount.Minor, transfer.CreatedAt)
 	}
 	next.Transfer = &transfer
 	b.putRemittance(next)

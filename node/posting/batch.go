@@ -202,6 +202,9 @@ func (l *lane) lockRows(ctx context.Context, b *batch) error {
 	if err != nil {
 		return err
 	}
+	if err := store.LockLimits(ctx, b.tx, accounts); err != nil {
+		return err
+	}
 	var holdIDs []ledger.HoldID // not those of accounts that are kept elsewhere: they are kept as well
 	for i, t := range b.tasks {
 		if b.settlements[i].mine {
@@ -218,6 +221,7 @@ func (l *lane) lockRows(ctx context.Context, b *batch) error {
 		now = l.store.Now()
 	}
 	b.book = ledger.NewBook(l.store.System(), l.lane, now, accounts, holds)
+	b.book.Zone = l.config.Zone
 	return nil
 }
 
@@ -280,6 +284,9 @@ func (l *lane) write(ctx context.Context, b *batch) error {
 	store.InsertTransfers(b.tx, l.store.System(), b.book.Transfers)
 	store.InsertEntries(b.tx, b.book.Entries)
 	store.UpdateAccounts(b.tx, b.book.Changed())
+	if limited, first := b.book.ChangedLimits(); len(limited) > 0 {
+		store.PutLimits(b.tx, limited, first)
+	}
 	store.PutHolds(b.tx, b.book.ChangedHolds())
 	raceable := writeRemotes(b)
 	if err := l.tell(b); err != nil {

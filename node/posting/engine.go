@@ -32,6 +32,8 @@ type Config struct {
 	BackMax           time.Duration // and so on up to this, each with up to half of it added by chance
 	LateRelease       bool          // Redis locks are given back after COMMIT and not just before it; for benchmarks
 
+	Zone *time.Location // in which the days of limits begin; nil is UTC
+
 	// Announced, if set, hears what each committed batch has written to the outbox, so that it need not wait for the sweeper.
 	// It is called by the lane and must not wait.
 	Announced func(messages []saga.Message)

@@ -41,10 +41,10 @@ func LaneBatch(ctx context.Context, tx *Tx, lane ledger.Lane) (incarnation strin
 	return incarnation, batch, nil
 }
 
-const accountColumns = `id, owner, currency, label, status, posted, pending_debit, pending_credit, overdraft_limit, version, created_at`
+const accountColumns = `id, owner, currency, label, status, posted, pending_debit, pending_credit, overdraft_limit, version, created_at, limited`
 
 // LockAccounts locks the rows of ids, which must be sorted, and tells the database's time. Ids without a row are left
-// out. The plan is forced to the primary key, so that rows lock in canonical order whatever the optimiser thinks.
+// out, and of limits only whether there is one: LockLimits reads the rest. The plan is forced to the primary key, so that rows lock in canonical order whatever the optimiser thinks.
 func LockAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID) (accounts []ledger.Account, now time.Time, err error) {
 	return lockAccounts(ctx, tx, ids, " FOR UPDATE")
 }
@@ -81,7 +81,7 @@ func lockAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID, lock stri
 	scan := func(rows *sql.Rows) error {
 		var a ledger.Account
 		err := rows.Scan(&now, &a.ID, &a.Owner, &a.Currency, &a.Label, &a.Status, &a.Posted, &a.PendingDebit,
-			&a.PendingCredit, &a.OverdraftLimit, &a.Version, &a.CreatedAt)
+			&a.PendingCredit, &a.OverdraftLimit, &a.Version, &a.CreatedAt, &a.Daily.Kept)
 		accounts = append(accounts, a)
 		return err
 	}

@@ -21,17 +21,22 @@ type Queries struct {
 	system string
 }
 
+// limitedAccounts are accounts with their limits; no limit is looked for where there is none.
+const limitedAccounts = " FROM accounts LEFT JOIN daily_limits ON limited = 1 AND account_id = id"
+
 func scanAccount(rows *sql.Rows) (ledger.Account, error) {
 	var a ledger.Account
-	err := rows.Scan(&a.ID, &a.Owner, &a.Currency, &a.Label, &a.Status, &a.Posted, &a.PendingDebit, &a.PendingCredit,
-		&a.OverdraftLimit, &a.Version, &a.CreatedAt)
+	var row nullLimit
+	err := rows.Scan(append([]any{&a.ID, &a.Owner, &a.Currency, &a.Label, &a.Status, &a.Posted, &a.PendingDebit, &a.PendingCredit,
+		&a.OverdraftLimit, &a.Version, &a.CreatedAt, &a.Daily.Kept}, row.fields()...)...)
+	a.Daily = row.limit()
 	return a, err
 }
 
 // Account reads an ordinary account, or ErrMiss.
 func (q *Queries) Account(ctx context.Context, id ledger.AccountID) (ledger.Account, error) {
 	found, err := collect(ctx, q.conn, scanAccount,
-		"SELECT "+accountColumns+" FROM accounts WHERE id = ? AND system_account IS NULL", id)
+		"SELECT "+accountColumns+", "+limitColumns+limitedAccounts+" WHERE id = ? AND system_account IS NULL", id)
 	return only(found, err, "read account")
 }
 
@@ -51,7 +56,7 @@ func (q *Queries) Accounts(ctx context.Context, filter AccountFilter) ([]ledger.
 	if filter.Owner != "" {
 		where.and("owner = ?", filter.Owner)
 	}
-	found, err := collect(ctx, q.conn, scanAccount, "SELECT "+accountColumns+" FROM accounts"+
+	found, err := collect(ctx, q.conn, scanAccount, "SELECT "+accountColumns+", "+limitColumns+limitedAccounts+
 		where.text()+" ORDER BY id LIMIT ?", append(where.args, page(filter.Limit))...)
 	if err != nil {
 		return nil, fmt.Errorf("list accounts: %w", err)

@@ -210,7 +210,22 @@ func (b *books) fill() {
 	b.refused(0, ledger.AccountClosed, deposit(idle, 1))
 	b.status(b.open("KRW", 0), ledger.Frozen)
 	b.open("JPY", 0) // never used
+	paid, held, sent := b.limited(1000), b.limited(1000), b.limited(1000)
+	b.do(0, withdraw(paid, 300))
+	b.do(1, transfer(paid, one, 700))
+	b.refused(0, ledger.LimitExceeded, transfer(paid, two, 1))
+	b.hold(held, 1000, time.Hour)
 	b.exchange(one, two)
+	b.do(0, remit(ledger.Peer{System: "beta", Settlement: 10}, sent, ledger.NewNumber("beta", 1000), 1000))
+}
+
+// limited opens an account with a daily limit and more money than that.
+func (b *books) limited(out int64) ledger.Number {
+	b.Helper()
+	number := b.open("KRW", 0)
+	b.do(0, deposit(number, 2*out))
+	b.do(1, ledger.Amend{Actor: actor, Number: number, DailyOut: &out})
+	return number
 }
 
 func (b *books) status(number ledger.Number, status ledger.Status) {

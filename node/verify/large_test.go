@@ -13,9 +13,10 @@ import (
 // largeBooks writes 20,000 transfers over 2,000 accounts, a tenth of them on one hot account, by the server itself: every
 // fifth is a deposit, a withdrawal and a capture. Half of the plain transfers go to beta or come from there.
 var largeBooks = []string{
-	`INSERT INTO accounts SELECT 999 + seq, 'client:large', 'KRW', '', 'open', 0, 0, 0, 1000000000000, 0, NULL, NULL, NULL, NOW(6)
+	`INSERT INTO accounts SELECT 999 + seq, 'client:large', 'KRW', '', 'open', 0, 0, 0, 1000000000000, 0, NULL, NULL, NULL, NOW(6), 1
 		FROM seq_1_to_2000`,
-	`INSERT INTO accounts SELECT 10014100000000 + seq * 100, '', 'KRW', '', 'open', 0, 0, 0, 0, 0, 1, seq, 0, NOW(6) FROM seq_1_to_2`,
+	`INSERT INTO daily_limits SELECT id, 1000, NOW(6) - INTERVAL 1 HOUR, 9000000000000000000, NOW(6) - INTERVAL 2 HOUR FROM accounts`,
+	`INSERT INTO accounts SELECT 10014100000000 + seq * 100, '', 'KRW', '', 'open', 0, 0, 0, 0, 0, 1, seq, 0, NOW(6), 0 FROM seq_1_to_2`,
 	`INSERT INTO transfers SELECT CONCAT(LPAD(LOWER(HEX(seq)), 8, '0'), '-0000-7000-8000-', LPAD(seq, 12, '0')), 'alpha',
 		ELT(1 + seq % 5, 'deposit', 'withdrawal', 'transfer', 'transfer', 'capture'), 'posted',
 		IF(seq % 5 = 0, 'cash', CONCAT('alpha-', LPAD(1000 + IF(seq % 10 = 3, 0, seq % 2000), 12, '0'), '00')),
@@ -25,7 +26,7 @@ var largeBooks = []string{
 		1 + seq % 1000, 'KRW', 'large', '', IF(seq % 5 = 4, CONCAT(LPAD(LOWER(HEX(seq)), 8, '0'), '-0000-7000-9000-', LPAD(seq, 12, '0')), NULL),
 		NOW(6), NOW(6) FROM seq_1_to_20000`,
 	`INSERT INTO peers VALUES ('beta', 10, 'http://127.0.0.1:1', '{}', 1, NOW(6), NOW(6))`,
-	`INSERT INTO accounts SELECT 10104100000000 + seq * 100, '', 'KRW', '', 'open', 0, 0, 0, 0, 0, 10, seq, 0, NOW(6) FROM seq_1_to_2`,
+	`INSERT INTO accounts SELECT 10104100000000 + seq * 100, '', 'KRW', '', 'open', 0, 0, 0, 0, 0, 10, seq, 0, NOW(6), 0 FROM seq_1_to_2`,
 	`UPDATE transfers SET to_number = CONCAT('beta-', RIGHT(to_number, 14)), payee_id = 10104100000100 + amount % 2 * 100
 		WHERE kind = 'transfer' AND amount % 4 = 0`,
 	`UPDATE transfers SET payer_system = 'beta', from_number = CONCAT('beta-', RIGHT(from_number, 14)),

@@ -2,7 +2,9 @@ package verify_test
 
 import "slices"
 
-func allCorruptions() []corruption { return slices.Concat(corruptions, remittanceCorruptions) }
+func allCorruptions() []corruption {
+	return slices.Concat(corruptions, remittanceCorruptions, limitCorruptions)
+}
 
 // remittanceCorruptions are those of transfers between systems, against what exchange leaves in the books of alpha.
 var remittanceCorruptions = []corruption{

@@ -1,0 +1,47 @@
+package auth
+
+import (
+	"context"
+	"time"
+)
+
+// Bounds of the removal of what has ended.
+const (
+	sweepEvery = 5 * time.Minute
+	sweepMax   = 500 // rows per statement and turn
+	// A session is listed no more when it has ended; its row stays for a while, for it says where its person signed in from.
+	sessionKept = 90 * 24 * time.Hour
+)
+
+// sweep removes what has ended, a little at a time, until ctx ends.
+func (a *Authority) sweep(ctx context.Context) {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			a.Sweep(ctx)
+		}
+	}
+}
+
+// Sweep removes refresh tokens, denials, counts of attempts and sessions whose time is over, some of each. A node does it
+// by itself every five minutes.
+func (a *Authority) Sweep(ctx context.Context) {
+	now := a.now()
+	for _, s := range []struct {
+		statement string
+		before    time.Time
+	}{
+		{"DELETE FROM refresh_tokens WHERE expires_at < ? LIMIT ?", now},
+		{"DELETE FROM denials WHERE until_at < ? LIMIT ?", now.Add(-denialsOverlap)},
+		{"DELETE FROM throttles WHERE free_from < ? LIMIT ?", now.Add(-throttlesKept)},
+		{"DELETE FROM sessions WHERE expires_at < ? LIMIT ?", now.Add(-sessionKept)},
+	} {
+		if _, err := a.config.DB.ExecContext(ctx, s.statement, s.before, sweepMax); err != nil && ctx.Err() == nil {
+			a.config.Logger.Warn("cannot remove what has ended", "statement", s.statement, "error", err)
+		}
+	}
+}

@@ -1,0 +1,215 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"lockstep/node/ledger"
+)
+
+// rate is how often something may be done: burst times at once, then once every period (the generic cell rate algorithm,
+// ITU-T I.371).
+type rate struct {
+	burst  int
+	period time.Duration
+}
+
+// The rates of sign-in. Only failures count, since a success gives its place back. A person who is attacked from many
+// addresses can still sign in from one where they did so before.
+var (
+	ratePair     = rate{5, 12 * time.Second}  // one name from one address
+	rateAddress  = rate{10, 6 * time.Second}  // any name from one address
+	rateName     = rate{50, time.Minute}      // one name from any address
+	rateRegister = rate{60, 60 * time.Second} // new people from one address, unless the configuration says otherwise
+)
+
+// use is one use of a rate by somebody.
+type use struct {
+	bucket [sha256.Size]byte
+	rate   rate
+}
+
+// of names a bucket by a hash, so that neither names that were tried nor addresses lie in the database.
+func (r rate) of(kind string, who ...string) use {
+	hash := sha256.New()
+	for _, part := range append([]string{kind}, who...) {
+		fmt.Fprintf(hash, "%d:%s", len(part), part)
+	}
+	u := use{rate: r}
+	hash.Sum(u.bucket[:0])
+	return u
+}
+
+// Throttled refuses what is done too often.
+type Throttled struct {
+	Refusal *ledger.Error
+	After   time.Duration // until it may be tried again
+}
+
+func (t *Throttled) Error() string { return t.Refusal.Error() }
+
+// Unwrap lets the refusal be found.
+func (t *Throttled) Unwrap() error { return t.Refusal }
+
+// RetryAfter tells when to try again.
+func (t *Throttled) RetryAfter() time.Duration { return t.After }
+
+// Bounds of the throttle.
+const (
+	throttleMax    = 5 * time.Second // one look at the table, its turn included
+	throttlesKnown = 10_000          // buckets that this node knows to be full
+	throttlesKept  = time.Hour       // after they are empty again
+)
+
+// throttle counts in MySQL, so that a system's nodes count together and nothing depends on Redis. What a node knows to be
+// refused it refuses from memory: a flood costs the database nothing.
+type throttle struct {
+	db    *sql.DB
+	clock func() time.Time
+	turn  chan struct{} // one look at a time: those who wait may find in memory what the one before has learned
+
+	mu   sync.Mutex
+	full map[[sha256.Size]byte]time.Time // until when
+}
+
+// take uses all of the rates, or none of them and refuses with a *Throttled.
+func (t *throttle) take(ctx context.Context, uses ...use) error {
+	slices.SortFunc(uses, func(a, b use) int { return bytes.Compare(a.bucket[:], b.bucket[:]) })
+	if err := t.refused(uses...); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, throttleMax)
+	defer cancel()
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait to count an attempt: %w", ctx.Err())
+	}
+	if err := t.refused(uses...); err != nil {
+		return err
+	}
+	now := t.clock().UTC().Truncate(time.Microsecond)
+	until, err := t.count(ctx, now, uses)
+	if err != nil {
+		return err
+	}
+	if until.After(now) {
+		return throttled(until.Sub(now))
+	}
+	return nil
+}
+
+func throttled(after time.Duration) error {
+	return &Throttled{ledger.Refuse(ledger.RateLimited, "too many attempts; try again later"), after}
+}
+
+// refused refuses what this node knows to be too often, without a look at the table.
+func (t *throttle) refused(uses ...use) error {
+	now := t.clock().UTC()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var latest time.Time
+	for _, u := range uses {
+		until, there := t.full[u.bucket]
+		if there && !until.After(now) {
+			delete(t.full, u.bucket)
+		} else if until.After(latest) {
+			latest = until
+		}
+	}
+	if latest.IsZero() {
+		return nil
+	}
+	return throttled(latest.Sub(now))
+}
+
+// count uses the buckets in one transaction, unless one of them is full; then it tells until when.
+func (t *throttle) count(ctx context.Context, now time.Time, uses []use) (time.Time, error) {
+	tx, err := t.db.BeginTx(ctx, nil)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("count attempts: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // does nothing after COMMIT
+	free := make([]time.Time, len(uses))
+	for i, u := range uses { // in the order of the buckets, which keeps attempts from deadlocks
+		if free[i], err = lockBucket(ctx, tx, u, now); err != nil {
+			return time.Time{}, err
+		}
+	}
+	var until time.Time
+	for i, u := range uses {
+		if ready := free[i].Add(-time.Duration(u.rate.burst-1) * u.rate.period); ready.After(now) {
+			t.remember(u, ready)
+			if ready.After(until) {
+				until = ready
+			}
+		}
+	}
+	if !until.IsZero() {
+		return until, nil
+	}
+	for i, u := range uses {
+		_, err := tx.ExecContext(ctx, "UPDATE throttles SET free_from = ? WHERE bucket = ?", free[i].Add(u.rate.period), u.bucket[:])
+		if err != nil {
+			return time.Time{}, fmt.Errorf("count an attempt: %w", err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return time.Time{}, fmt.Errorf("count attempts: %w", err)
+	}
+	return time.Time{}, nil
+}
+
+// lockBucket locks a bucket's row, which it makes when there is none, and tells when the bucket is empty again, at the
+// earliest now.
+func lockBucket(ctx context.Context, tx *sql.Tx, u use, now time.Time) (time.Time, error) {
+	_, err := tx.ExecContext(ctx, "INSERT INTO throttles (bucket, free_from) VALUES (?, ?) ON DUPLICATE KEY UPDATE bucket = bucket",
+		u.bucket[:], now)
+	if err != nil {
+		return now, fmt.Errorf("lock a bucket: %w", err)
+	}
+	var free time.Time
+	if err := tx.QueryRowContext(ctx, "SELECT free_from FROM throttles WHERE bucket = ?", u.bucket[:]).Scan(&free); err != nil {
+		return now, fmt.Errorf("read a bucket: %w", err)
+	}
+	if free.Before(now) {
+		return now, nil
+	}
+	return free, nil
+}
+
+func (t *throttle) remember(u use, until time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.full) >= throttlesKnown {
+		for other := range t.full {
+			delete(t.full, other)
+			break
+		}
+	}
+	t.full[u.bucket] = until
+}
+
+// giveBack undoes a use that turned out to be good.
+func (t *throttle) giveBack(ctx context.Context, uses ...use) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), throttleMax)
+	defer cancel()
+	for _, u := range uses {
+		t.mu.Lock()
+		delete(t.full, u.bucket)
+		t.mu.Unlock()
+		_, err := t.db.ExecContext(ctx, "UPDATE throttles SET free_from = DATE_SUB(free_from, INTERVAL ? MICROSECOND) WHERE bucket = ?",
+			u.rate.period.Microseconds(), u.bucket[:])
+		if err != nil {
+			return fmt.Errorf("give an attempt back: %w", err)
+		}
+	}
+	return nil
+}

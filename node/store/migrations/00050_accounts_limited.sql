@@ -1,0 +1,3 @@
+-- +goose NO TRANSACTION
+-- +goose Up
+ALTER TABLE accounts ADD COLUMN limited TINYINT NOT NULL DEFAULT 0;
