@@ -139,8 +139,8 @@ var peopleMutants = []mutant{
 		file: "api/auth/oidc.go",
 		old:  `	if !same(query.Get("state"), begun.State) {`,
 		new:  "	if false {",
-		pkg:  "./api/auth", test: "TestALoginEndsInTheBrowserThatBeganIt",
-		failure: "another browser: got",
+		pkg:  "./api/auth", test: "TestALyingProviderSignsNobodyIn",
+		failure: "wrong state: got",
 	},
 	{
 		name: "login-once",
