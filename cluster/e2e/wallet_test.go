@@ -47,7 +47,7 @@ type visit struct {
 // page is looked at on a desk and on a phone, by day and by night; the pictures stay in .lockstep/test/wallet.
 func TestWalletInABrowser(t *testing.T) {
 	t.Parallel()
-	x := openCrossing(t, calm(), 0)
+	x := openCrossing(t, between("1s", "2m", askAfter.String()), 0) // what is slow here is not given up
 	alpha, credentials := x.sides[0], x.Credentials()
 	users := credentials.Systems[0].Users
 	bob := alpha.person(t, users[1])

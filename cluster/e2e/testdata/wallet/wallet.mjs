@@ -423,6 +423,12 @@ try {
   assert.deepEqual(hard, [], 'everybody can read and use the pages');
   assert.deepEqual(complaints, [], 'the browser has nothing to complain of');
   console.log(JSON.stringify({ number, repeated, followed }));
+} catch (error) {
+  for (const [i, page] of browser.contexts().flatMap((context) => context.pages()).entries()) {
+    say(`page ${i}, ${page.url()}: ${(await page.innerText('body').catch(() => '')).replace(/\s+/g, ' ').slice(0, 600)}`);
+    await page.screenshot({ path: join(given.screens, `failed-${i}.png`) }).catch(() => {});
+  }
+  throw error;
 } finally {
   await browser.close();
 }
