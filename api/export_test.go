@@ -126,3 +126,6 @@ func DecodeBody(body []byte) error {
 	_, err := decodeJSON[TestBody](body)
 	return err
 }
+
+// SetLogins gives a server that was made a provider to sign in at.
+func (s *Server) SetLogins(logins Logins) { s.deps.Logins = logins }

@@ -44,6 +44,7 @@ type Deps struct {
 	Peers       *Peers // nil: there are no other systems
 	Authority   Authority
 	People      People // nil: nobody signs in
+	Logins      Logins // nil: there is no OpenID provider
 	Web         Web
 	Limits      Limits
 	Health      func() Health

@@ -126,7 +126,7 @@ func (x *exchange) failPage(p problem) error {
 }
 
 // provider tells whether people can sign in at a provider.
-func (x *exchange) provider() bool { return false }
+func (x *exchange) provider() bool { return x.server.deps.Logins != nil }
 
 func (x *exchange) getWalletAsset() error {
 	asset, there := x.server.console.Asset(x.param("name"))
