@@ -99,6 +99,7 @@ var (
 	PreferredWait     = preferredWait
 	RequestID         = requestID
 	TraceID           = traceID
+	ParentOf          = parentOf
 	Masked            = masked
 	BigDecimal        = decimal
 	PreferredLanguage = func(accept string) string { return string(preferredLanguage(accept)) }

@@ -210,6 +210,9 @@ func TestSessionsAreRenewedOnTheWay(t *testing.T) {
 		{"POST", "/v1/withdrawals", `{"account":"` + number + `","amount":"1000","currency":"KRW"}`, 422},
 		{"POST", "/v1/holds", `{"account":"` + number + `","amount":"1","currency":"KRW"}`, 201}, {"POST", "/v1/transfers", `{}`, 400},
 		{"POST", "/v1/auth/refresh", "", 200},
+		{"GET", "/", "", 200}, {"GET", "/wallet/settings", "", 200}, {"GET", "/wallet/accounts/" + number, "", 200},
+		{"GET", "/wallet/accounts/" + number + "/statement.csv", "", 200}, {"GET", "/wallet/transfers/" + transfer, "", 200},
+		{"GET", "/wallet/transfers/" + transfer + "/events", "", 200},
 	}
 	for i, r := range routes {
 		l.bank.pass(15*time.Minute + time.Minute) // the end of the access token, and what clocks may differ

@@ -85,8 +85,8 @@ var peopleMutants = []mutant{
 	{
 		name: "guesses-counted",
 		file: "api/auth/throttle.go",
-		old:  "	if !until.IsZero() {",
-		new:  "	if false {",
+		old:  "	if err != nil || !until.IsZero() {",
+		new:  "	if err != nil {",
 		pkg:  "./api/auth", test: "TestAThousandGuessesReachThePasswordTwentyTimesAtMost",
 		failure: "guesses reached the password check",
 	},
