@@ -46,6 +46,7 @@ type Deps struct {
 	People      People // nil: nobody signs in
 	Web         Web
 	Limits      Limits
+	Audit       Audit // nil: nothing is recorded
 	Health      func() Health
 	Locks       func() Locks     // of GET /v1/admin/locks
 	Now         func() time.Time // the database's time
