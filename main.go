@@ -15,6 +15,7 @@ import (
 	"lockstep/cluster/broker"
 	"lockstep/cluster/local"
 	"lockstep/cluster/local/demo"
+	"lockstep/cluster/local/idp"
 	"lockstep/node"
 	"lockstep/node/verify"
 )
@@ -41,6 +42,7 @@ type commands struct {
 	Verify    verify.Command        `cmd:"" help:"Recompute every invariant of the books from the journal."`
 	Bench     bench.Command         `cmd:"" help:"Measure the engine against SQL by hand, in one run."`
 	Broker    broker.Command        `cmd:"" hidden:"" help:"Run the NATS server that carries events between systems."`
+	IDP       idp.Command           `cmd:"" name:"idp" hidden:"" help:"Run the OpenID provider of a local cluster where there is no Node."`
 	Version   versionCommand        `cmd:"" help:"Print the version."`
 }
 

@@ -67,7 +67,10 @@ func newEdgeOn(tb testing.TB, bank *bank, listener net.Listener, changes ...func
 	e := &edge{
 		bank: bank, registry: prometheus.NewRegistry(), logs: &logs{},
 		health: api.Health{Started: true, Lease: true, Source: true},
-		client: &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second},
+		client: &http.Client{
+			Transport: &http.Transport{}, Timeout: 10 * time.Second,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
 	}
 	deps := api.Deps{
 		System: "alpha", Version: "1.2.3", Currencies: []ledger.Currency{"KRW", "USD"},

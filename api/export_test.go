@@ -99,6 +99,7 @@ var (
 	PreferredWait     = preferredWait
 	RequestID         = requestID
 	TraceID           = traceID
+	ParentOf          = parentOf
 	Masked            = masked
 	BigDecimal        = decimal
 	PreferredLanguage = func(accept string) string { return string(preferredLanguage(accept)) }
@@ -126,3 +127,6 @@ func DecodeBody(body []byte) error {
 	_, err := decodeJSON[TestBody](body)
 	return err
 }
+
+// SetLogins gives a server that was made a provider to sign in at.
+func (s *Server) SetLogins(logins Logins) { s.deps.Logins = logins }

@@ -120,6 +120,15 @@ func traceID(parent string) string {
 	return parts[1]
 }
 
+// parentOf is a valid traceparent as it goes on to others, in the form of version 00; else "".
+func parentOf(parent string) string {
+	const length = len("00-00000000000000000000000000000000-0000000000000000-00")
+	if traceID(parent) == "" || len(parent) < length || !lowerHex(strings.ReplaceAll(parent[:length], "-", "")) {
+		return ""
+	}
+	return "00" + parent[2:length]
+}
+
 func lowerHex(text string) bool {
 	return strings.Trim(text, "0123456789abcdef") == ""
 }

@@ -87,6 +87,19 @@ func TestTraceIsReadFromItsParent(t *testing.T) {
 	}
 }
 
+// What goes on to others has the form of version 00, whatever came.
+func TestAParentGoesOnInTheFirstForm(t *testing.T) {
+	t.Parallel()
+	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	for came, want := range map[string]string{
+		parent: parent, "cc" + parent[2:] + "-and-more": parent, "": "", parent[:54]: "", parent[:53] + "\r\n": "", strings.ToUpper(parent): "",
+	} {
+		if got := api.ParentOf(came); got != want {
+			t.Errorf("of %q goes on %q, want %q", came, got, want)
+		}
+	}
+}
+
 // The long form of a decimal agrees with the ledger's where both can write it.
 func TestBigDecimalsAreWrittenAsTheLedgerDoes(t *testing.T) {
 	t.Parallel()

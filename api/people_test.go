@@ -36,6 +36,7 @@ func newLobby(tb testing.TB, changes ...func(*api.Deps)) *lobby {
 	for range 2 {
 		authority, err := auth.Open(tb.Context(), auth.Config{
 			System: "alpha", Secret: "the secret of a system in a test, long enough", DB: l.db.Source(), Clock: l.bank.now, Logger: storetest.Logger(tb),
+			PasswordKiB: 64,
 		})
 		if err != nil {
 			tb.Fatal(err)
@@ -209,6 +210,9 @@ func TestSessionsAreRenewedOnTheWay(t *testing.T) {
 		{"POST", "/v1/withdrawals", `{"account":"` + number + `","amount":"1000","currency":"KRW"}`, 422},
 		{"POST", "/v1/holds", `{"account":"` + number + `","amount":"1","currency":"KRW"}`, 201}, {"POST", "/v1/transfers", `{}`, 400},
 		{"POST", "/v1/auth/refresh", "", 200},
+		{"GET", "/", "", 200}, {"GET", "/wallet/settings", "", 200}, {"GET", "/wallet/accounts/" + number, "", 200},
+		{"GET", "/wallet/accounts/" + number + "/statement.csv", "", 200}, {"GET", "/wallet/transfers/" + transfer, "", 200},
+		{"GET", "/wallet/transfers/" + transfer + "/events", "", 200},
 	}
 	for i, r := range routes {
 		l.bank.pass(15*time.Minute + time.Minute) // the end of the access token, and what clocks may differ

@@ -274,7 +274,7 @@ func (x *exchange) filters(known ...string) (read filters, err error) {
 	if read.state, err = oneOf("state", x.fiber.Query("state"), ledger.Pending, ledger.Posted, ledger.Voided); err != nil {
 		return read, err
 	}
-	if read.kind, err = oneOf("kind", x.fiber.Query("kind"), ledger.Deposit, ledger.Withdrawal, ledger.Payment, ledger.Captured); err != nil {
+	if read.kind, err = oneOf("kind", x.fiber.Query("kind"), ledger.Deposit, ledger.Withdrawal, ledger.Payment, ledger.Captured, ledger.Returned); err != nil {
 		return read, err
 	}
 	if read.from, err = parseTime("created_from", x.fiber.Query("created_from")); err != nil {

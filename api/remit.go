@@ -16,7 +16,7 @@ type Remitter interface {
 	Peer(id string) (ledger.Peer, bool)
 	Terms() (epoch int64, expiresIn, lookAfter time.Duration)
 	Origin(id ledger.TransferID, claim store.Claim, reference string) string
-	Begin(remittance ledger.Remittance)
+	Begin(remittance ledger.Remittance, trace string)
 	Await(ctx context.Context, id ledger.TransferID) (remit.Final, bool)
 	Abort(ctx context.Context, id ledger.TransferID) (ledger.Remittance, error)
 	Prepare(ctx context.Context, from string, request peers.PrepareRequest) []peers.PrepareResult
@@ -58,7 +58,7 @@ func (x *exchange) remit(pay ledger.Pay, peer ledger.Peer, meaning any) error {
 		return x.writeChange(outcome.Answer, outcome.Replayed, outcome.Token)
 	}
 	if !outcome.Replayed {
-		desk.Begin(*remittance)
+		desk.Begin(*remittance, parentOf(x.header("traceparent")))
 	}
 	final, ended := x.await(ctx, remittance.ID)
 	switch {

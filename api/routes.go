@@ -46,6 +46,8 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/me", false, (*exchange).getMe},
 		{"GET", "/v1/me/sessions", false, (*exchange).getSessions},
 		{"DELETE", "/v1/me/sessions", false, (*exchange).deleteSessions},
+		{"GET", "/v1/auth/google/login", false, (*exchange).getLogin},
+		{"GET", CallbackPath, false, (*exchange).getCallback},
 
 		{"POST", "/v1/accounts", true, (*exchange).postAccount},
 		{"GET", "/v1/accounts", false, (*exchange).getAccounts},

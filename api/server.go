@@ -44,6 +44,7 @@ type Deps struct {
 	Peers       *Peers // nil: there are no other systems
 	Authority   Authority
 	People      People // nil: nobody signs in
+	Logins      Logins // nil: there is no OpenID provider
 	Web         Web
 	Limits      Limits
 	Audit       Audit // nil: nothing is recorded
@@ -65,12 +66,13 @@ type Server struct {
 	pages    pages
 	console  *console.Console
 	streams  *gate // that tell how transfers go on
+	names    *names
 	draining atomic.Bool
 }
 
 // New prepares a server; it listens to nothing yet. It fails when its metrics are registered already.
 func New(deps Deps) (*Server, error) {
-	s := &Server{deps: deps, streams: &gate{max: streamsMax}}
+	s := &Server{deps: deps, streams: &gate{max: streamsMax}, names: &names{byID: map[string]knownName{}}}
 	var err error
 	if s.metrics, err = newMetrics(deps.Metrics); err != nil {
 		return nil, err

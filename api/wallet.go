@@ -99,24 +99,13 @@ func (x *exchange) pageAddress() string {
 // personal is the frame of a page of somebody who is signed in.
 func (x *exchange) personal() console.Frame { return console.Frame{Person: x.personName()} }
 
-// personName is how the one who is signed in is called. A name that cannot be read now is no reason to show nothing.
+// personName is how the one who is signed in is called.
 func (x *exchange) personName() string {
 	id, isUser := strings.CutPrefix(x.principal.Caller, "user:")
 	if !isUser || x.server.deps.People == nil {
 		return x.principal.Caller
 	}
-	ctx, cancel := context.WithTimeout(x.context(), readWaitMax)
-	defer cancel()
-	user, err := x.server.deps.People.User(ctx, id)
-	if err != nil {
-		return id
-	}
-	for _, name := range []string{user.Name, user.Username, user.Email} {
-		if name != "" {
-			return name
-		}
-	}
-	return id
+	return x.server.names.get(x.context(), x.server.deps, id)
 }
 
 // failPage answers a page's request that failed: with the page to sign in on, or with one that says what is wrong.
@@ -137,7 +126,7 @@ func (x *exchange) failPage(p problem) error {
 }
 
 // provider tells whether people can sign in at a provider.
-func (x *exchange) provider() bool { return false }
+func (x *exchange) provider() bool { return x.server.deps.Logins != nil }
 
 func (x *exchange) getWalletAsset() error {
 	asset, there := x.server.console.Asset(x.param("name"))

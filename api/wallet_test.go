@@ -228,3 +228,44 @@ func TestWalletFollowsATransferToItsEnd(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// Pages work on a session's cookies: they are renewed on the way, name the person, and are nobody's after signing out, when
+// the address of the page to sign in on stays the one that was asked for.
+func TestWalletPagesLiveOnASession(t *testing.T) {
+	t.Parallel()
+	l := newLobby(t)
+	b, username := l.register(t)
+	page := func(path string) answer { return b.do(1, "GET", path, "", "Accept", "text/html") }
+	if got := page("/"); got.status != 200 || !strings.Contains(string(got.body), "Signed in as "+username) {
+		t.Errorf("got %v", got)
+	}
+	l.bank.pass(20 * time.Minute) // the access token has ended
+	got := page("/wallet/settings")
+	if got.status != 200 || len(setCookies(got)) != 2 || !strings.Contains(string(got.body), "This one") {
+		t.Errorf("with the refresh token alone: %v", got)
+	}
+	b.do(0, "POST", "/v1/auth/logout", "{}").expect(t, 204, "")
+	for _, path := range []string{"/", "/wallet", "/wallet/settings", "/wallet/deposit?account=x"} {
+		got := page(path)
+		if got.status != 401 || strings.Contains(string(got.body), username) || !strings.Contains(string(got.body), `data-next="`+path+`"`) {
+			t.Errorf("%s after signing out: %v", path, got)
+		}
+	}
+}
+
+// Whoever is signed in is led past the page to sign in on.
+func TestWalletSignInIsSkippedByThoseWhoAre(t *testing.T) {
+	t.Parallel()
+	l := newLobby(t)
+	b, _ := l.register(t)
+	l.nodes[0].client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	got := b.do(0, "GET", "/wallet/sign-in?next=/wallet/open", "")
+	if got.status != 303 || got.header.Get("Location") != "/wallet/open" {
+		t.Errorf("got %v", got)
+	}
+	b.set("access", "x")
+	b.set("refresh", "y")
+	if got := b.do(0, "GET", "/wallet/sign-in?next=/wallet/open", ""); got.status != 200 {
+		t.Errorf("with cookies that are worth nothing: %v", got)
+	}
+}

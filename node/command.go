@@ -75,7 +75,11 @@ func newLogger(level string) *slog.Logger {
 	if err := least.UnmarshalText([]byte(level)); err != nil {
 		least = slog.LevelInfo
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: least}))
+	return logTo(os.Stderr, least)
+}
+
+func logTo(out io.Writer, least slog.Leveler) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: least, ReplaceAttr: redact}))
 }
 
 // MigrateCommand is `lockstep migrate`.

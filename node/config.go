@@ -20,6 +20,7 @@ import (
 	"github.com/knadh/koanf/v2"
 
 	"lockstep/api"
+	"lockstep/api/auth"
 	"lockstep/node/ledger"
 	"lockstep/node/posting"
 	"lockstep/node/store"
@@ -44,6 +45,7 @@ type Config struct {
 	PublicURL     string             `koanf:"public_url"`    // the address that people type; https, or http on 127.0.0.1
 	Registrations int                `koanf:"registrations"` // of new people, from one address at once and again every hour
 	Proxies       []string           `koanf:"proxies"`       // addresses or networks of the balancers, which say where a request comes from
+	OIDC          OIDC               `koanf:"oidc"`
 	RateLimits    RateLimits         `koanf:"rate_limits"`
 	RequestsMax   int                `koanf:"requests_max"` // changes, and as many reads, in hand at a time; more are refused as overloaded
 	Retention     time.Duration      `koanf:"retention"`    // idempotency keys are kept for this long after their answer, at least 24h
@@ -87,11 +89,21 @@ type Peers struct {
 	StuckAfter  time.Duration `koanf:"stuck_after"` // operators are told of what is older
 }
 
+// OIDC names the OpenID provider that people sign in at; without a client id there is none. The system has to be registered
+// there with one redirect address: public_url followed by /v1/auth/google/callback.
+type OIDC struct {
+	Issuer       string `koanf:"issuer"` // as the provider's discovery document says it
+	ClientID     string `koanf:"client_id"`
+	ClientSecret string `koanf:"client_secret"`
+	Prompt       string `koanf:"prompt"` // what the provider is to ask somebody it knows, such as which account to use
+}
+
 // Default is what a configuration file may leave out.
 func Default() Config {
 	return Config{
 		Listen: "127.0.0.1:8081", AdminListen: "127.0.0.1:9081", Locks: "on", EarlyRelease: "on", Reads: "replica", LogLevel: "info", TimeZone: "UTC",
 		Currencies: []string{"KRW", "USD", "EUR", "JPY", "KWD"}, Drain: 2 * time.Second,
+		OIDC:      OIDC{Issuer: "https://accounts.google.com", Prompt: "select_account"},
 		Retention: store.DefaultRetention().Keep, NATS: NATS{Replicas: 1, BackoffMax: 5 * time.Minute},
 		Peers:       Peers{ExpiresIn: 15 * time.Second, LookAfter: 5 * time.Second, AskAfter: 20 * time.Second, StuckAfter: 5 * time.Minute},
 		RequestsMax: api.RequestsMaxDefault, RateLimits: RateLimits{Client: 1000, Person: 20, Address: 50}, Registrations: 60,
@@ -157,6 +169,9 @@ func (c Config) validateParts() error {
 	if _, err := c.proxies(); err != nil {
 		return fmt.Errorf("proxies: %w", err)
 	}
+	if err := c.validateOIDC(); err != nil {
+		return err
+	}
 	for _, code := range c.Currencies {
 		if _, err := ledger.ParseCurrency(code); err != nil {
 			return fmt.Errorf("currencies: %q is no ISO 4217 code", code)
@@ -191,6 +206,27 @@ func (c Config) proxies() ([]netip.Prefix, error) {
 		prefixes = append(prefixes, prefix)
 	}
 	return prefixes, nil
+}
+
+func (c Config) validateOIDC() error {
+	switch {
+	case c.OIDC.ClientID == "" && c.OIDC.ClientSecret == "":
+		return nil
+	case c.PublicURL == "":
+		return errors.New("public_url: the provider has to know where to send people back to")
+	}
+	if err := c.oidc().Validate(); err != nil {
+		return fmt.Errorf("oidc.%w", err)
+	}
+	return nil
+}
+
+// oidc is what the provider knows the system by.
+func (c Config) oidc() auth.OIDCConfig {
+	return auth.OIDCConfig{
+		Issuer: c.OIDC.Issuer, ClientID: c.OIDC.ClientID, ClientSecret: c.OIDC.ClientSecret, Prompt: c.OIDC.Prompt,
+		RedirectURL: strings.TrimSuffix(c.PublicURL, "/") + api.CallbackPath,
+	}
 }
 
 // web is how browsers reach the system; the configuration was checked before.
@@ -253,7 +289,7 @@ func variable(key, value string) (string, any) {
 	if key == "client_id" || key == "client_secret" || key == "client_secret_file" {
 		return "", nil
 	}
-	for _, section := range []string{"mysql", "nats", "peers", "rate_limits"} {
+	for _, section := range []string{"mysql", "nats", "oidc", "peers", "rate_limits"} {
 		if rest, found := strings.CutPrefix(key, section+"_"); found {
 			return section + "." + rest, value
 		}
@@ -263,7 +299,7 @@ func variable(key, value string) (string, any) {
 
 // readSecrets takes the secrets that stand in files of their own: a key with _file names such a file.
 func readSecrets(k *koanf.Koanf) error {
-	for _, key := range []string{"secret", "nats.password", "mysql.source", "mysql.replicas", "mysql.migrate"} {
+	for _, key := range []string{"secret", "nats.password", "oidc.client_secret", "mysql.source", "mysql.replicas", "mysql.migrate"} {
 		path := k.String(key + "_file")
 		if path == "" {
 			continue

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lockstep/api"
+	"lockstep/api/auth"
 	"lockstep/api/ratelimit"
 	"lockstep/node/audit"
 	"lockstep/node/ledger"
@@ -25,13 +26,17 @@ func (n *Node) openEdge(ctx context.Context, registry prometheus.Registerer, ver
 	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "lockstep_auth_password_checks_total", Help: "Passwords that were held against a hash; those refused for their number are not.",
 	}, func() float64 { return float64(authority.Stats().PasswordChecks) }))
+	logins, err := n.openLogins()
+	if err != nil {
+		return err
+	}
 	limits, err := n.openLimits(registry)
 	if err != nil {
 		return err
 	}
 	server, err := api.New(api.Deps{
 		System: n.config.System, Version: string(version), Currencies: n.currencies(), Zone: n.config.zone(), RequestsMax: n.config.RequestsMax, Engine: n.engine,
-		Store: api.Over(n.store), Peers: n.peers, Authority: authority, People: authority, Web: n.config.web(), Limits: limits, Audit: n.openAudit(ctx, registry), Health: n.health, Locks: n.locks,
+		Store: api.Over(n.store), Peers: n.peers, Authority: authority, People: authority, Logins: logins, Web: n.config.web(), Limits: limits, Audit: n.openAudit(ctx, registry), Health: n.health, Locks: n.locks,
 		Now: n.store.Now, Clock: time.Now, NewID: newID, Logger: n.log, Metrics: registry,
 	})
 	if err != nil {
@@ -52,6 +57,19 @@ func (n *Node) openAudit(ctx context.Context, registry prometheus.Registerer) *a
 		Name: "lockstep_audit_lost_total", Help: "Audit records that were lost because the database took none for too long.",
 	}, func() float64 { _, lost := log.Stats(); return float64(lost) }))
 	return log
+}
+
+// openLogins is nil where no provider is configured: a true nil, which the edge looks for.
+func (n *Node) openLogins() (api.Logins, error) {
+	if n.config.OIDC.ClientID == "" {
+		return nil, nil
+	}
+	logins, err := auth.OpenLogins(authConfig(n.config, n.store, n.log), n.config.oidc())
+	if err != nil {
+		return nil, err
+	}
+	n.onClose(func(context.Context) error { logins.Close(); return nil })
+	return logins, nil
 }
 
 // openLimits counts requests in the lock servers, where they count anything; with locks off each node counts for itself.

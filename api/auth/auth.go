@@ -54,6 +54,8 @@ type Config struct {
 
 	// RegistrationsMax is how many people may register from one address at once, and again every hour; 0 is 60.
 	RegistrationsMax int
+	// PasswordKiB is the memory that the hash of a password takes; 0 is 19 MiB. Less is for tests.
+	PasswordKiB uint32
 }
 
 const systemSecretMin = 32
@@ -138,8 +140,8 @@ func Open(ctx context.Context, config Config) (*Authority, error) {
 	}
 	a := &Authority{
 		config: config, successorKey: successorKey, refreshes: make(chan struct{}, refreshesAtMax),
-		hasher:   newHasher(config.Random),
-		throttle: &throttle{db: config.DB, clock: config.Clock, full: map[[sha256.Size]byte]time.Time{}},
+		hasher:   newHasher(config),
+		throttle: &throttle{db: config.DB, clock: config.Clock, turn: make(chan struct{}, 1), full: map[[sha256.Size]byte]time.Time{}},
 		denials:  &denials{db: config.DB, clock: config.Clock, logger: config.Logger, until: map[string]time.Time{}},
 		keys: &keyring{
 			db: config.DB, table: "signing_keys", prefix: config.System, keep: tokenLife + skewMax, sealer: seal,

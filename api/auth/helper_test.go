@@ -79,7 +79,7 @@ func wantCode(t testing.TB, err error, code ledger.Code) {
 // open starts an authority as a node does; change may differ from the usual configuration.
 func open(t testing.TB, db *store.Store, clock *clock, change ...func(*auth.Config)) *auth.Authority {
 	t.Helper()
-	config := auth.Config{System: system, Secret: systemSecret, DB: db.Source(), Clock: clock.Now, Logger: storetest.Logger(t)}
+	config := auth.Config{System: system, Secret: systemSecret, DB: db.Source(), Clock: clock.Now, Logger: storetest.Logger(t), PasswordKiB: 64}
 	for _, c := range change {
 		c(&config)
 	}
@@ -159,10 +159,10 @@ type node struct {
 }
 
 // twoNodes are two nodes of one system.
-func twoNodes(t testing.TB) (here, elsewhere node, time *clock) {
+func twoNodes(t testing.TB, change ...func(*auth.Config)) (here, elsewhere node, time *clock) {
 	t.Helper()
 	db, time := storetest.Open(t), newClock()
-	return node{open(t, db, time), db}, node{open(t, db, time), db}, time
+	return node{open(t, db, time, change...), db}, node{open(t, db, time, change...), db}, time
 }
 
 func (n node) delete(t testing.TB, id string) error {

@@ -92,7 +92,7 @@ func (a *Authority) prove(ctx context.Context, username, password, address strin
 	if err := a.throttle.giveBack(ctx, uses...); err != nil {
 		return User{}, a.failed("sign in", err)
 	}
-	if outdated(hash) {
+	if a.hasher.outdated(hash) {
 		a.rehash(ctx, user, password, hash)
 	}
 	return user, nil

@@ -116,13 +116,10 @@ func (l *Logins) oauth(at *endpoints) *oauth2.Config {
 // Arrival is somebody who has come back from the provider. Issuer and Subject together name the person, for ever; nothing
 // else does: an e-mail address passes from one person to another.
 type Arrival struct {
-	Issuer        string
-	Subject       string
-	Name          string
-	Email         string
-	EmailVerified bool
-	Picture       string // a URL
-	Next          string // where the person wanted to go
+	Issuer  string
+	Subject string
+	Profile Profile
+	Next    string // where the person wanted to go
 }
 
 // Finish takes what the browser brings back: the sealed text of Begin, and the query of the callback. It refuses with
@@ -151,7 +148,7 @@ func (l *Logins) Finish(ctx context.Context, sealed string, query url.Values) (A
 	if err != nil {
 		return Arrival{}, l.failed(err)
 	}
-	identity, err := l.verify(ctx, at, token, begun.Nonce)
+	identity, err := l.identify(ctx, at, token, begun.Nonce)
 	if err != nil {
 		return Arrival{}, err
 	}
@@ -167,7 +164,7 @@ func (l *Logins) readAnswer(begun pending, query url.Values) (string, error) {
 			return "", l.refuse("a parameter is there twice", nil) // RFC 6749, 3.1
 		}
 	}
-	if !equal(query.Get("state"), begun.State) {
+	if !same(query.Get("state"), begun.State) {
 		return "", l.refuse("the state is not that of this browser's sign-in; start again", nil)
 	}
 	if issuer := query.Get("iss"); issuer != "" && issuer != l.oidc.Issuer { // RFC 9207, 2.4
@@ -183,8 +180,8 @@ func (l *Logins) readAnswer(begun pending, query url.Values) (string, error) {
 	return code, nil
 }
 
-// verify checks the ID token (OpenID Connect Core 1.0, 3.1.3.7). The library leaves nonce, azp and at_hash to us.
-func (l *Logins) verify(ctx context.Context, at *endpoints, token *oauth2.Token, nonce string) (*oidc.IDToken, error) {
+// identify checks the ID token (OpenID Connect Core 1.0, 3.1.3.7). The library leaves nonce, azp and at_hash to us.
+func (l *Logins) identify(ctx context.Context, at *endpoints, token *oauth2.Token, nonce string) (*oidc.IDToken, error) {
 	raw, _ := token.Extra("id_token").(string)
 	keys := &witness{keys: at.keys}
 	verifier := oidc.NewVerifier(l.oidc.Issuer, keys, &oidc.Config{
@@ -206,7 +203,7 @@ func (l *Logins) verify(ctx context.Context, at *endpoints, token *oauth2.Token,
 	switch {
 	case identity.Subject == "":
 		return nil, l.refuse("the provider's ID token names nobody", nil)
-	case !equal(identity.Nonce, nonce):
+	case !same(identity.Nonce, nonce):
 		return nil, l.refuse("the provider's ID token was made for another sign-in", nil)
 	case claims.Party != "" && claims.Party != l.oidc.ClientID, claims.Party == "" && len(identity.Audience) > 1:
 		return nil, l.refuse("the provider's ID token was made for another party", nil)
@@ -233,10 +230,8 @@ func (l *Logins) profile(ctx context.Context, at *endpoints, token *oauth2.Token
 	if err := info.Claims(&said); err != nil {
 		return Arrival{}, l.refuse("the provider's profile cannot be read", err)
 	}
-	return Arrival{
-		Issuer: l.oidc.Issuer, Subject: subject, Name: said.Name, Picture: said.Picture,
-		Email: info.Email, EmailVerified: info.EmailVerified,
-	}, nil
+	profile := Profile{Name: said.Name, Email: info.Email, Picture: said.Picture}
+	return Arrival{Issuer: l.oidc.Issuer, Subject: subject, Profile: profile}, nil
 }
 
 // refuse tells the person that the sign-in ends here; the cause, if any, is logged.
@@ -267,7 +262,7 @@ func withoutBody(err error) string {
 	return fmt.Sprintf("%.200s", err.Error())
 }
 
-func equal(got, want string) bool {
+func same(got, want string) bool {
 	return want != "" && subtle.ConstantTimeCompare([]byte(got), []byte(want)) == 1
 }
 

@@ -85,7 +85,7 @@ func (l *Logins) unseal(sealed string) (pending, error) {
 // the provider makes of a code that it has seen. Its row stays until the state has ended by itself.
 func (l *Logins) useOnce(ctx context.Context, begun pending) error {
 	hash := sha256.Sum256([]byte(begun.State))
-	_, err := l.config.DB.ExecContext(ctx, "INSERT INTO login_states (state_hash, until) VALUES (?, ?)", hash[:], begun.Until.UTC())
+	_, err := l.config.DB.ExecContext(ctx, "INSERT INTO login_states (state_hash, ends_at) VALUES (?, ?)", hash[:], begun.Until.UTC())
 	var said *mysql.MySQLError
 	switch {
 	case errors.As(err, &said) && said.Number == mysqlDuplicate:
@@ -94,7 +94,7 @@ func (l *Logins) useOnce(ctx context.Context, begun pending) error {
 		l.config.Logger.Warn("cannot note that a sign-in was finished", "error", err)
 		return ledger.Refuse(ledger.SourceUnavailable, "the database does not answer, so nobody can sign in")
 	}
-	_, err = l.config.DB.ExecContext(ctx, "DELETE FROM login_states WHERE until < ? ORDER BY until LIMIT ?",
+	_, err = l.config.DB.ExecContext(ctx, "DELETE FROM login_states WHERE ends_at < ? ORDER BY ends_at LIMIT ?",
 		l.config.Clock().UTC(), usedSweepMax)
 	if err != nil {
 		l.config.Logger.Warn("cannot clean up finished sign-ins", "error", err) // the next one tries again

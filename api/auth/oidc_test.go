@@ -85,8 +85,8 @@ func TestAPersonSignsInAtTheProvider(t *testing.T) {
 	got, err := s.Finish(t.Context(), begun.Sealed, s.provider.Visit(t, begun.URL))
 	must(t, err)
 	want := auth.Arrival{
-		Issuer: s.provider.Issuer, Subject: "person-1", Name: "Kim Minji", Email: "minji@example.com", EmailVerified: true,
-		Picture: s.provider.Issuer + "/minji.png", Next: "/accounts?page=2",
+		Issuer: s.provider.Issuer, Subject: "person-1", Next: "/accounts?page=2",
+		Profile: auth.Profile{Name: "Kim Minji", Email: "minji@example.com", Picture: s.provider.Issuer + "/minji.png"},
 	}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -291,7 +291,11 @@ func TestNobodyIsSentToAnotherSite(t *testing.T) {
 func TestAProviderThatIsAwayIsSaidToBe(t *testing.T) {
 	t.Parallel()
 	s := newSigningIn(t)
-	for path, status := range map[string]int{"/token": 503, "/keys": 500, "/userinfo": 429} {
+	for _, broken := range []struct {
+		path   string
+		status int
+	}{{"/token", 503}, {"/keys", 500}, {"/userinfo", 429}} { // in the order in which they are asked
+		path, status := broken.path, broken.status
 		begun := s.begin(t, "")
 		answer := s.provider.Visit(t, begun.URL)
 		s.provider.Lie(authtest.Lies{Status: map[string]int{path: status}})

@@ -70,18 +70,22 @@ func checkPassword(username, password string) error {
 // hasher makes and checks the hashes of passwords, a few at a time. It is safe for many goroutines.
 type hasher struct {
 	random io.Reader
+	cost   cost // of new hashes
 	places chan struct{}
 	queued atomic.Int64
 	dummy  string // the hash of nobody's password, for names that nobody has
 	checks atomic.Uint64
 }
 
-func newHasher(random io.Reader) *hasher {
-	h := &hasher{random: random, places: make(chan struct{}, hashesAtMax)}
+func newHasher(config Config) *hasher {
+	h := &hasher{random: config.Random, cost: cost{argonKiB, argonPasses, argonLanes}, places: make(chan struct{}, hashesAtMax)}
+	if config.PasswordKiB > 0 {
+		h.cost.kib = config.PasswordKiB
+	}
 	salt, hash := make([]byte, saltBytes), make([]byte, hashBytes)
 	_, _ = rand.Read(salt) // never fails, see crypto/rand
 	_, _ = rand.Read(hash)
-	h.dummy = encodeHash(salt, hash)
+	h.dummy = encodeHash(h.cost, salt, hash)
 	return h
 }
 
@@ -111,7 +115,7 @@ func (h *hasher) make(ctx context.Context, password string) (string, error) {
 	if _, err := io.ReadFull(h.random, salt); err != nil {
 		return "", fmt.Errorf("make a salt: %w", err)
 	}
-	return encodeHash(salt, argon(password, salt, argonKiB, argonPasses, argonLanes)), nil
+	return encodeHash(h.cost, salt, argon(password, salt, h.cost)), nil
 }
 
 // check tells whether the password is that of the hash; an empty hash is nobody's, and costs the same.
@@ -125,27 +129,27 @@ func (h *hasher) check(ctx context.Context, password, encoded string) (bool, err
 	if nobody {
 		encoded = h.dummy
 	}
-	cost, salt, want, err := decodeHash(encoded)
+	c, salt, want, err := decodeHash(encoded)
 	if err != nil {
 		return false, err
 	}
-	same := subtle.ConstantTimeCompare(argon(password, salt, cost.kib, cost.passes, cost.lanes), want) == 1
+	same := subtle.ConstantTimeCompare(argon(password, salt, c), want) == 1
 	return same && !nobody, nil
 }
 
 // argon hashes a password in its composed form (RFC 8265, 4.2.1): keyboards send 한 as one letter or as three.
-func argon(password string, salt []byte, kib, passes uint32, lanes uint8) []byte {
-	return argon2.IDKey([]byte(norm.NFC.String(password)), salt, passes, kib, lanes, hashBytes)
+func argon(password string, salt []byte, c cost) []byte {
+	return argon2.IDKey([]byte(norm.NFC.String(password)), salt, c.passes, c.kib, c.lanes, hashBytes)
 }
 
-// cost is what a stored hash was made with; the constants above may change.
+// cost is what a hash is made with; that of new ones may change.
 type cost struct {
 	kib, passes uint32
 	lanes       uint8
 }
 
-func encodeHash(salt, hash []byte) string {
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonKiB, argonPasses, argonLanes,
+func encodeHash(c cost, salt, hash []byte) string {
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, c.kib, c.passes, c.lanes,
 		base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(hash))
 }
 
@@ -169,7 +173,7 @@ func decodeHash(encoded string) (cost, []byte, []byte, error) {
 }
 
 // outdated tells whether a hash was made with another cost than new ones are.
-func outdated(encoded string) bool {
+func (h *hasher) outdated(encoded string) bool {
 	c, _, _, err := decodeHash(encoded)
-	return err == nil && c != cost{argonKiB, argonPasses, argonLanes}
+	return err == nil && c != h.cost
 }

@@ -31,17 +31,14 @@ func (a *Authority) sweep(ctx context.Context) {
 // by itself every five minutes.
 func (a *Authority) Sweep(ctx context.Context) {
 	now := a.now()
-	for _, s := range []struct {
-		statement string
-		before    time.Time
-	}{
-		{"DELETE FROM refresh_tokens WHERE expires_at < ? LIMIT ?", now},
-		{"DELETE FROM denials WHERE until_at < ? LIMIT ?", now.Add(-denialsOverlap)},
-		{"DELETE FROM throttles WHERE free_from < ? LIMIT ?", now.Add(-throttlesKept)},
-		{"DELETE FROM sessions WHERE expires_at < ? LIMIT ?", now.Add(-sessionKept)},
-	} {
-		if _, err := a.config.DB.ExecContext(ctx, s.statement, s.before, sweepMax); err != nil && ctx.Err() == nil {
-			a.config.Logger.Warn("cannot remove what has ended", "statement", s.statement, "error", err)
-		}
+	a.remove(ctx, "DELETE FROM refresh_tokens WHERE expires_at < ? LIMIT ?", now)
+	a.remove(ctx, "DELETE FROM denials WHERE until_at < ? LIMIT ?", now.Add(-denialsOverlap))
+	a.remove(ctx, "DELETE FROM throttles WHERE free_from < ? LIMIT ?", now.Add(-throttlesKept))
+	a.remove(ctx, "DELETE FROM sessions WHERE expires_at < ? LIMIT ?", now.Add(-sessionKept))
+}
+
+func (a *Authority) remove(ctx context.Context, query string, before time.Time) {
+	if _, err := a.config.DB.ExecContext(ctx, query, before, sweepMax); err != nil && ctx.Err() == nil {
+		a.config.Logger.Warn("cannot remove what has ended", "statement", query, "error", err)
 	}
 }

@@ -62,7 +62,7 @@ func (t *Throttled) RetryAfter() time.Duration { return t.After }
 
 // Bounds of the throttle.
 const (
-	throttleMax    = 2 * time.Second // one look at the table
+	throttleMax    = 5 * time.Second // one look at the table, its turn included
 	throttlesKnown = 10_000          // buckets that this node knows to be full
 	throttlesKept  = time.Hour       // after they are empty again
 )
@@ -72,6 +72,7 @@ const (
 type throttle struct {
 	db    *sql.DB
 	clock func() time.Time
+	turn  chan struct{} // one look at a time: those who wait may find in memory what the one before has learned
 
 	mu   sync.Mutex
 	full map[[sha256.Size]byte]time.Time // until when
@@ -83,9 +84,18 @@ func (t *throttle) take(ctx context.Context, uses ...use) error {
 	if err := t.refused(uses...); err != nil {
 		return err
 	}
-	now := t.clock().UTC().Truncate(time.Microsecond)
 	ctx, cancel := context.WithTimeout(ctx, throttleMax)
 	defer cancel()
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait to count an attempt: %w", ctx.Err())
+	}
+	if err := t.refused(uses...); err != nil {
+		return err
+	}
+	now := t.clock().UTC().Truncate(time.Microsecond)
 	until, err := t.count(ctx, now, uses)
 	if err != nil {
 		return err
@@ -120,36 +130,28 @@ func (t *throttle) refused(uses ...use) error {
 	return throttled(latest.Sub(now))
 }
 
-// count uses the buckets in one transaction, unless one of them is full; then it tells until when.
+// usesMax bounds the buckets of one attempt.
+const usesMax = 3
+
+// count uses the buckets in one transaction. When one of them is overdrawn by that, all of it is taken back, and it tells
+// until when the bucket is full.
 func (t *throttle) count(ctx context.Context, now time.Time, uses []use) (time.Time, error) {
 	tx, err := t.db.BeginTx(ctx, nil)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("count attempts: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after COMMIT
-	free := make([]time.Time, len(uses))
-	for i, u := range uses { // in the order of the buckets, which keeps attempts from deadlocks
-		if free[i], err = lockBucket(ctx, tx, u, now); err != nil {
-			return time.Time{}, err
-		}
-	}
-	var until time.Time
-	for i, u := range uses {
-		if ready := free[i].Add(-time.Duration(u.rate.burst-1) * u.rate.period); ready.After(now) {
-			t.remember(u, ready)
-			if ready.After(until) {
-				until = ready
-			}
-		}
-	}
-	if !until.IsZero() {
-		return until, nil
-	}
-	for i, u := range uses {
-		_, err := tx.ExecContext(ctx, "UPDATE throttles SET free_from = ? WHERE bucket = ?", free[i].Add(u.rate.period), u.bucket[:])
+	for _, u := range uses {             // in the order of the buckets, which keeps attempts from deadlocks
+		_, err := tx.ExecContext(ctx, `INSERT INTO throttles (bucket, free_from) VALUES (?, ?)
+			ON DUPLICATE KEY UPDATE free_from = DATE_ADD(GREATEST(free_from, ?), INTERVAL ? MICROSECOND)`,
+			u.bucket[:], now.Add(u.rate.period), now, u.rate.period.Microseconds())
 		if err != nil {
-			return time.Time{}, fmt.Errorf("count an attempt: %w", err)
+			return time.Time{}, fmt.Errorf("use a bucket: %w", err)
 		}
+	}
+	until, err := t.fullUntil(ctx, tx, now, uses)
+	if err != nil || !until.IsZero() {
+		return until, err
 	}
 	if err := tx.Commit(); err != nil {
 		return time.Time{}, fmt.Errorf("count attempts: %w", err)
@@ -157,22 +159,35 @@ func (t *throttle) count(ctx context.Context, now time.Time, uses []use) (time.T
 	return time.Time{}, nil
 }
 
-// lockBucket locks a bucket's row, which it makes when there is none, and tells when the bucket is empty again, at the
-// earliest now.
-func lockBucket(ctx context.Context, tx *sql.Tx, u use, now time.Time) (time.Time, error) {
-	_, err := tx.ExecContext(ctx, "INSERT INTO throttles (bucket, free_from) VALUES (?, ?) ON DUPLICATE KEY UPDATE bucket = bucket",
-		u.bucket[:], now)
+// fullUntil reads buckets that were just used. It is zero when none of them is overdrawn.
+func (t *throttle) fullUntil(ctx context.Context, tx *sql.Tx, now time.Time, uses []use) (until time.Time, err error) {
+	var asked [usesMax][]byte // one that is asked for twice is answered once
+	for i := range asked {
+		asked[i] = uses[min(i, len(uses)-1)].bucket[:]
+	}
+	rows, err := tx.QueryContext(ctx, "SELECT bucket, free_from FROM throttles WHERE bucket IN (?, ?, ?)", asked[0], asked[1], asked[2])
 	if err != nil {
-		return now, fmt.Errorf("lock a bucket: %w", err)
+		return until, fmt.Errorf("read the buckets: %w", err)
 	}
-	var free time.Time
-	if err := tx.QueryRowContext(ctx, "SELECT free_from FROM throttles WHERE bucket = ?", u.bucket[:]).Scan(&free); err != nil {
-		return now, fmt.Errorf("read a bucket: %w", err)
+	defer rows.Close()
+	for rows.Next() {
+		var bucket []byte
+		var free time.Time
+		if err := rows.Scan(&bucket, &free); err != nil {
+			return until, fmt.Errorf("read a bucket: %w", err)
+		}
+		u := uses[slices.IndexFunc(uses, func(u use) bool { return bytes.Equal(u.bucket[:], bucket) })]
+		if ready := free.Add(-time.Duration(u.rate.burst) * u.rate.period); ready.After(now) {
+			t.remember(u, ready)
+			if ready.After(until) {
+				until = ready
+			}
+		}
 	}
-	if free.Before(now) {
-		return now, nil
+	if err := rows.Err(); err != nil {
+		return until, fmt.Errorf("read the buckets: %w", err)
 	}
-	return free, nil
+	return until, nil
 }
 
 func (t *throttle) remember(u use, until time.Time) {

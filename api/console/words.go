@@ -247,6 +247,7 @@ var phrases = map[string]phrase{
 	"problem.balance_out_of_range":   {"The account cannot hold that much. Nothing moved.", "계좌에 담을 수 있는 금액을 넘습니다. 돈은 이동하지 않았습니다."},
 	"problem.forbidden":              {"You may not do this.", "이 작업을 할 수 없습니다."},
 	"problem.provider_unavailable":   {"The sign-in service does not answer. Please use your password, or try again later.", "로그인 서비스가 응답하지 않습니다. 비밀번호로 로그인하거나 나중에 다시 시도해 주십시오."},
+	"problem.login_refused":          {"The sign-in was not completed. Please start again from the sign-in page.", "로그인이 완료되지 않았습니다. 로그인 화면에서 다시 시작해 주십시오."},
 	"problem.internal":               {"Something went wrong on our side. Nothing was changed.", "시스템에 문제가 생겼습니다. 아무것도 변경되지 않았습니다."},
 	"problem.unknown":                {"We could not learn whether it happened. Press the button again: it asks for the same payment and never makes a second one.", "처리 여부를 확인하지 못했습니다. 버튼을 다시 누르십시오. 같은 거래를 확인할 뿐 두 번 처리되지 않습니다."},
 	"problem.unknowntitle":           {"No answer", "응답 없음"},

@@ -80,7 +80,7 @@ func (e *env) open(ctx context.Context, change func(*local.Options)) (_ *stage, 
 	}
 	options := local.Default()
 	options.Dir, options.Systems, options.PortBase = filepath.Join(s.dir, "cluster"), local.SystemNames(1), 0
-	options.Binary, options.BufferPoolMB = e.binary, bufferPoolMB
+	options.Binary, options.BufferPoolMB, options.IDP = e.binary, bufferPoolMB, local.IDPNone
 	if change != nil {
 		change(&options)
 	}

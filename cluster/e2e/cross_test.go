@@ -73,10 +73,13 @@ func TestTransfersBetweenSystems(t *testing.T) {
 }
 
 // openCrossing starts the two systems. What decides reads at the source: replicas are there for tests that promote them.
-func openCrossing(t *testing.T, config map[string]any, replicas int) *crossing {
+func openCrossing(t *testing.T, config map[string]any, replicas int, more ...func(*local.Options)) *crossing {
 	t.Helper()
 	first := own(t, func(o *local.Options) {
 		o.Systems, o.Replicas, o.NodeConfig = local.SystemNames(2), replicas, config
+		for _, change := range more {
+			change(o)
+		}
 	})
 	x := &crossing{Cluster: first.cluster, options: first.options, configured: config, books: newRecord("KRW")}
 	systems := x.Credentials().Systems

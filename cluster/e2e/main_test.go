@@ -157,7 +157,9 @@ func build() (string, error) {
 // test that asks starts it.
 func shared(tb testing.TB) *site {
 	tb.Helper()
-	house.once.Do(func() { house.site, house.err = open(filepath.Join(house.dir, "shared"), nil) })
+	house.once.Do(func() {
+		house.site, house.err = open(filepath.Join(house.dir, "shared"), func(o *local.Options) { o.IDP = local.IDPBuiltin })
+	})
 	if house.err != nil {
 		tb.Fatalf("start the cluster: %v", house.err)
 	}
@@ -183,7 +185,7 @@ func own(tb testing.TB, change func(*local.Options)) *site {
 func open(dir string, change func(*local.Options)) (*site, error) {
 	options := local.Default()
 	options.Dir, options.Systems, options.PortBase, options.Binary = dir, local.SystemNames(1), 0, program
-	options.BufferPoolMB, options.NodeEnv = 64, []string{hasty}
+	options.IDP, options.BufferPoolMB, options.NodeEnv = local.IDPNone, 64, []string{hasty}
 	if change != nil {
 		change(&options)
 	}
@@ -198,8 +200,8 @@ func open(dir string, change func(*local.Options)) (*site, error) {
 	return newSite(cluster, options), nil
 }
 
-// end stops the cluster and looks at what its nodes wrote: a data race or a panic there fails the tests, whatever the
-// clients saw.
+// end stops the cluster and looks at what its processes wrote: a data race, a panic or a secret there fails the tests,
+// whatever the clients saw.
 func (s *site) end() (status int) {
 	s.http.CloseIdleConnections()
 	s.cluster.Close()
@@ -218,6 +220,9 @@ func (s *site) end() (status int) {
 				status = 1
 			}
 		}
+	}
+	if err == nil {
+		err = s.leaked()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e: read the nodes' logs:", err)

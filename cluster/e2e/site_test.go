@@ -34,6 +34,7 @@ type site struct {
 	source   string // DSN of the source's root
 	http     *http.Client
 	contract contract
+	canaries *canaries // around http
 
 	mu     sync.Mutex
 	tokens map[string]string
@@ -47,10 +48,12 @@ func newSite(cluster *local.Cluster, options local.Options) *site {
 func siteOf(cluster *local.Cluster, options local.Options, system local.SystemCredentials) *site {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = 0, 256
+	watched := &canaries{next: transport, seen: map[string]string{}}
 	return &site{
-		cluster: cluster, options: options, balancer: system.BaseURL, nodes: system.Nodes,
+		canaries: watched,
+		cluster:  cluster, options: options, balancer: system.BaseURL, nodes: system.Nodes,
 		operator: system.Operator, client: system.Client, source: system.MySQLSourceDSN,
-		http: &http.Client{Transport: transport, Timeout: 40 * time.Second}, tokens: map[string]string{},
+		http: &http.Client{Transport: watched, Timeout: 40 * time.Second}, tokens: map[string]string{},
 	}
 }
 

@@ -34,8 +34,9 @@ type visit struct {
 	Control      string                `json:"control"`
 	ControlToken string                `json:"controlToken"`
 	Alice        local.UserCredentials `json:"alice"`
-	Bobs         string                `json:"bobs"`  // bob's account, in alpha
-	Payee        string                `json:"payee"` // an account in beta
+	Google       local.UserCredentials `json:"google"` // at the provider
+	Bobs         string                `json:"bobs"`   // bob's account, in alpha
+	Payee        string                `json:"payee"`  // an account in beta
 
 	Number   string   `json:"number"`
 	Repeated []string `json:"repeated"` // transfers that were asked for more than once
@@ -43,28 +44,35 @@ type visit struct {
 }
 
 // A person signs in, opens an account, deposits, sends money inside the system and to another one, reads the statement, is
-// refused in words, clicks twice, follows a transfer to its end, and signs out: in Chromium, at the balancer's address. Each
-// page is looked at on a desk and on a phone, by day and by night; the pictures stay in .lockstep/test/wallet.
+// refused in words, clicks twice, follows a transfer to its end, and signs out: in Chromium, at the balancer's address, by
+// password and at npm's OpenID provider. Each page is looked at on a desk and on a phone, by day and by night; the pictures
+// stay in .lockstep/test/wallet.
 func TestWalletInABrowser(t *testing.T) {
 	t.Parallel()
-	x := openCrossing(t, calm(), 0)
+	place, err := servers.Here()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := openCrossing(t, calm(), 0, func(o *local.Options) {
+		o.IDP, o.IDPModules = local.IDPNode, filepath.Join(string(place), "idp")
+	})
 	alpha, credentials := x.sides[0], x.Credentials()
 	users := credentials.Systems[0].Users
 	bob := alpha.person(t, users[1])
 	v := visit{
-		Browser: findBrowser(t), Screens: walletScreens(t), Alpha: alpha.balancer, Nodes: alpha.nodes, Providers: []string{},
+		Browser: findBrowser(t), Screens: walletScreens(t), Alpha: alpha.balancer, Nodes: alpha.nodes, Providers: []string{credentials.IDPURL},
 		BetaNodes: []string{"beta-node-1", "beta-node-2"}, Control: credentials.ControlURL, ControlToken: credentials.ControlToken,
-		Alice: users[0], Bobs: bob.open(t, "Bob Miller"),
+		Alice: users[0], Google: users[0], Bobs: bob.open(t, "Bob Miller"),
 		Payee: x.on(t, 1).post("/v1/accounts", object{"currency": "KRW", "label": "Carol"}).expect(t, http.StatusCreated, "").field("number"),
 	}
 	v.run(t)
 	x.settled(t, alikeMaxWait)
-	// 10,000 in; out go 3,000, 2,000, 100, 200, 300 and 50.
-	if got := alpha.as(t, alpha.operator).posted(v.Number); got != "4350" {
-		t.Errorf("the account has %s, want 4350: something moved twice, or not at all", got)
+	// 10,000 in; out go 3,000, 2,000, 10, 100, 200, 300 and 50.
+	if got := alpha.as(t, alpha.operator).posted(v.Number); got != "4340" {
+		t.Errorf("the account has %s, want 4340: something moved twice, or not at all", got)
 	}
-	if got := bob.balance(t, v.Bobs); got != "3300" {
-		t.Errorf("bob has %s, want 3300", got)
+	if got := bob.balance(t, v.Bobs); got != "3310" {
+		t.Errorf("bob has %s, want 3310", got)
 	}
 	if got := x.on(t, 1).posted(v.Payee); got != "2300" {
 		t.Errorf("the payee in beta has %s, want 2300", got)

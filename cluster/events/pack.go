@@ -27,6 +27,9 @@ type Event struct {
 	// Epoch is the sender's. As a number it stays in the range of a CloudEvents Integer until 2038.
 	Epoch int64 `json:"epoch,omitempty"`
 
+	// Trace is the traceparent of what the event comes from (CloudEvents extension Distributed Tracing); "" is none.
+	Trace string `json:"traceparent,omitempty"`
+
 	// Statement is a JWS in compact form over what the event says.
 	Statement string `json:"statement,omitempty"`
 

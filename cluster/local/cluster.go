@@ -39,6 +39,7 @@ type Cluster struct {
 	control *control
 
 	natsMember *member // nil without one
+	idpMember  *member // nil without one
 
 	lock    *os.File   // held as long as we run in the directory
 	free    *freePorts // nil with fixed ports
@@ -163,6 +164,9 @@ func (c *Cluster) start(ctx, supervision context.Context) error {
 	if c.options.Binary != "" {
 		c.natsMember = c.nats()
 	}
+	if c.options.IDP != IDPNone && !c.options.ServersOnly {
+		c.idpMember = c.provider()
+	}
 	for i := range c.options.Systems {
 		c.systems = append(c.systems, newSystem(c, i))
 	}
@@ -175,6 +179,9 @@ func (c *Cluster) start(ctx, supervision context.Context) error {
 		}
 	}
 	group, starting := errgroup.WithContext(ctx)
+	if c.idpMember != nil {
+		group.Go(func() error { return c.idpMember.start(starting, c.options.StartWait) })
+	}
 	for _, s := range c.systems {
 		group.Go(func() error { return s.start(starting) })
 	}
@@ -218,6 +225,9 @@ func (c *Cluster) members() []*member {
 	if c.natsMember != nil {
 		all = append(all, c.natsMember)
 	}
+	if c.idpMember != nil {
+		all = append(all, c.idpMember)
+	}
 	for _, s := range c.systems {
 		all = append(all, s.members()...)
 	}
@@ -225,7 +235,7 @@ func (c *Cluster) members() []*member {
 }
 
 // Close stops every process in reverse order: balancers, nodes, which drain,
-// Redis, replicas, sources, and NATS at last. It may be called twice.
+// Redis, replicas, sources, and NATS and the OpenID provider at last. It may be called twice.
 func (c *Cluster) Close() {
 	c.closing.Do(func() {
 		c.cancel()
@@ -234,6 +244,9 @@ func (c *Cluster) Close() {
 			stopping.Go(s.stop)
 		}
 		stopping.Wait()
+		if c.idpMember != nil {
+			c.idpMember.end()
+		}
 		if c.natsMember != nil {
 			c.natsMember.end()
 		}

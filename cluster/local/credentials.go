@@ -48,7 +48,7 @@ type UserCredentials struct {
 // Credentials returns what credentials.json says.
 func (c *Cluster) Credentials() Credentials {
 	all := Credentials{
-		NATSURL: c.natsURL(), ControlURL: "http://" + address(c.layout.control), ControlToken: c.control.token,
+		NATSURL: c.natsURL(), IDPURL: c.idpURL(), ControlURL: "http://" + address(c.layout.control), ControlToken: c.control.token,
 	}
 	for _, s := range c.systems {
 		all.Systems = append(all.Systems, s.credentials())
@@ -69,7 +69,7 @@ func (s *system) credentials() SystemCredentials {
 		replicas[i] = replica.rootDSN(schemaName)
 	}
 	return SystemCredentials{
-		ID: s.id, BaseURL: "http://" + address(s.ports.balancer),
+		ID: s.id, BaseURL: s.publicURL(),
 		Nodes: urls(s.ports.nodes), AdminURLs: urls(s.ports.admin),
 		Operator: ClientCredentials{operatorID, s.secrets.Operator},
 		Client:   ClientCredentials{clientID, s.secrets.Client},

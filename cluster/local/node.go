@@ -68,7 +68,7 @@ func (s *system) writeNodeConfig(path string, number int) error {
 		},
 		"redis": s.redisAddrs(),
 		// Cookies on plain http, and the balancer's word on where a request comes from.
-		"public_url": "http://" + address(s.ports.balancer),
+		"public_url": s.publicURL(),
 		"proxies":    []string{"127.0.0.1"},
 		// All of its people come from one address.
 		"registrations": 100_000,
@@ -78,6 +78,9 @@ func (s *system) writeNodeConfig(path string, number int) error {
 	}
 	if s.cluster.natsMember != nil {
 		config["nats"] = s.natsConfig()
+	}
+	if s.cluster.idpMember != nil {
+		config["oidc"] = s.oidcConfig()
 	}
 	config["peers"] = s.peersConfig(number)
 	overlay(config, s.cluster.options.NodeConfig)

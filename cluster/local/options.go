@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -32,6 +33,9 @@ type Options struct {
 	NodeConfig map[string]any // keys added to each node's configuration file and to its sections, such as faults
 	NodeEnv    []string       // environment added to each node's own, as NAME=value
 
+	IDP        string // the OpenID provider of its people: IDPAuto, IDPNode or IDPBuiltin; default none
+	IDPModules string // where npm's provider is, or is put; default below Dir
+
 	ServersOnly bool   // MariaDB and Redis, without nodes and balancer, and NATS only if Binary is set
 	Schemas     string // the pattern of schemas that accounts may use; default `lockstep`
 
@@ -51,7 +55,7 @@ type Event struct {
 // each, one replica each, on the well-known ports, under .lockstep.
 func Default() Options {
 	return Options{
-		Dir: ".lockstep", Systems: SystemNames(2), Nodes: 2, Replicas: 1, PortBase: DefaultPortBase,
+		Dir: ".lockstep", Systems: SystemNames(2), Nodes: 2, Replicas: 1, PortBase: DefaultPortBase, IDP: IDPAuto,
 	}
 }
 
@@ -72,6 +76,8 @@ func (o Options) Validate() error {
 		return fmt.Errorf("--nodes must be 1 to %d", nodesMax)
 	case o.Replicas < 0 || o.Replicas > replicasMax:
 		return fmt.Errorf("--replicas must be 0 to %d", replicasMax)
+	case !slices.Contains([]string{"", IDPAuto, IDPNode, IDPBuiltin, IDPNone}, o.IDP):
+		return fmt.Errorf("--idp must be %s, %s, %s or %s", IDPAuto, IDPNode, IDPBuiltin, IDPNone)
 	case o.PortBase != 0 && (o.PortBase < 1024 || o.PortBase > portBaseMax):
 		return fmt.Errorf("--port-base must be 1024 to %d", portBaseMax)
 	}
@@ -93,6 +99,12 @@ func (o Options) complete() (Options, error) {
 		if o.Binary, err = os.Executable(); err != nil {
 			return o, fmt.Errorf("find our own program: %w", err)
 		}
+	}
+	if o.IDP == "" {
+		o.IDP = IDPNone
+	}
+	if o.IDPModules == "" {
+		o.IDPModules = filepath.Join(o.Dir, idpName)
 	}
 	if o.Schemas == "" {
 		o.Schemas = schemaName

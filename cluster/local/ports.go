@@ -24,7 +24,7 @@ import (
 //	S+20001 ... 20006  MariaDB replicas
 //	S+20007 ... 20009  Redis
 //
-// B+5000 is NATS, and B+10000 the cluster's control address.
+// B+5000 is NATS, B+5001 the OpenID provider, and B+10000 the cluster's control address.
 type ports struct {
 	balancer int
 	nodes    []int
@@ -37,6 +37,7 @@ type ports struct {
 const (
 	portsPerSystem  = 10
 	natsOffset      = 5_000
+	idpOffset       = 5_001
 	adminOffset     = 10_000
 	serverOffset    = 20_000
 	redisOffset     = serverOffset + 7
@@ -48,11 +49,12 @@ const (
 type layout struct {
 	control int
 	nats    int
+	idp     int
 	systems []ports
 }
 
 func fixedLayout(o Options) layout {
-	l := layout{control: o.PortBase + adminOffset, nats: o.PortBase + natsOffset}
+	l := layout{control: o.PortBase + adminOffset, nats: o.PortBase + natsOffset, idp: o.PortBase + idpOffset}
 	for i := range o.Systems {
 		base := o.PortBase + portsPerSystem*i
 		p := ports{balancer: base, source: base + serverOffset}
@@ -73,7 +75,7 @@ func fixedLayout(o Options) layout {
 // freeLayout gives each process the next of the free ports.
 func freeLayout(o Options, next func() (int, error)) (layout, error) {
 	l := fixedLayout(o) // for its shape
-	slots := []*int{&l.control, &l.nats}
+	slots := []*int{&l.control, &l.nats, &l.idp}
 	for i := range l.systems {
 		p := &l.systems[i]
 		slots = append(slots, &p.balancer, &p.source)

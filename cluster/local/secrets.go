@@ -26,6 +26,7 @@ type systemSecrets struct {
 	Operator string `json:"operator"`
 	Client   string `json:"client"`
 	NATS     string `json:"nats"`
+	IDP      string `json:"idp"` // as a client of the OpenID provider
 	Alice    string `json:"alice"`
 	Bob      string `json:"bob"`
 }
@@ -34,7 +35,7 @@ func newSystemSecrets() systemSecrets {
 	return systemSecrets{
 		Root: newSecret(), Node: newSecret(), Read: newSecret(), Migrate: newSecret(), Replica: newSecret(),
 		Seal: newSecret(), Operator: newSecret(), Client: newSecret(), NATS: newSecret(),
-		Alice: newSecret(), Bob: newSecret(),
+		IDP: newSecret(), Alice: newSecret(), Bob: newSecret(),
 	}
 }
 
@@ -66,6 +67,9 @@ func loadSecrets(dir string, systems []string) (secrets, error) {
 		}
 		if system.NATS == "" { // made before there was NATS
 			system.NATS = newSecret()
+		}
+		if system.IDP == "" { // made before there was a provider
+			system.IDP = newSecret()
 		}
 		if system.Alice == "" { // made before people signed in
 			system.Alice, system.Bob = newSecret(), newSecret()

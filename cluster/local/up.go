@@ -21,6 +21,7 @@ type UpCommand struct {
 	Nodes    int    `default:"2" help:"Nodes per system (1-9)."`
 	Replicas int    `default:"1" help:"MariaDB replicas per system (0-6)."`
 	PortBase int    `default:"8080" help:"Port of alpha's balancer; all other ports follow from it. Clusters side by side need bases 100 apart, such as 8080 and 9080."`
+	IDP      string `name:"idp" default:"auto" help:"OpenID provider that stands in for Google: auto (npm's oidc-provider where Node is, else the built-in one), node, builtin or none."`
 	Dir      string `default:".lockstep" type:"path" help:"Where data, logs and credentials.json are."`
 	Detach   bool   `help:"Return when all is ready; 'lockstep down' stops the cluster."`
 	Binary   string `type:"path" placeholder:"FILE" help:"The lockstep program for the nodes, if not this one."`
@@ -37,7 +38,7 @@ func (u *UpCommand) options() Options {
 		names = nil // out of range, which Options.Validate reports
 	}
 	return Options{
-		Dir: u.Dir, Systems: names, Nodes: u.Nodes, Replicas: u.Replicas, PortBase: u.PortBase, Binary: u.Binary,
+		Dir: u.Dir, Systems: names, Nodes: u.Nodes, Replicas: u.Replicas, PortBase: u.PortBase, Binary: u.Binary, IDP: u.IDP,
 	}
 }
 
@@ -163,7 +164,7 @@ func (u *UpCommand) spawn() (*exec.Cmd, *os.File, error) {
 	supervisor := exec.Command(self, "up", //nolint:noctx // it outlives this command
 		fmt.Sprintf("--systems=%d", u.Systems), fmt.Sprintf("--nodes=%d", u.Nodes),
 		fmt.Sprintf("--replicas=%d", u.Replicas), fmt.Sprintf("--port-base=%d", u.PortBase),
-		"--dir="+u.Dir, fmt.Sprintf("--report-fd=%d", firstExtraFD))
+		"--idp="+u.IDP, "--dir="+u.Dir, fmt.Sprintf("--report-fd=%d", firstExtraFD))
 	if u.Binary != "" {
 		supervisor.Args = append(supervisor.Args, "--binary="+u.Binary)
 	}
@@ -183,6 +184,7 @@ func addresses(all Credentials, dir string) string {
 	for _, s := range all.Systems {
 		fmt.Fprintf(&b, "%-8s %s  (nodes %s)\n", s.ID, s.BaseURL, strings.Join(s.Nodes, ", "))
 	}
+	fmt.Fprintf(&b, "people   alice and bob sign in at %s/wallet\n", all.Systems[0].BaseURL)
 	fmt.Fprintf(&b, "secrets  %s\n", credentialsPath(dir))
 	fmt.Fprintf(&b, "control  lockstep ctl ps|kill|stop|cont|start|flush  (%s)", all.ControlURL)
 	return b.String()

@@ -229,6 +229,22 @@ var systemsMutants = []mutant{
 		failure: "payer and payee have 400 601",
 	},
 	{
+		name: "return-once",
+		file: "node/ledger/promise.go",
+		old:  "	if _, begun := b.remittances[id]; begun {",
+		new:  "	if _, begun := b.remittances[id]; begun && c.ID.Returns() {",
+		pkg:  "./node", test: "TestWhatNoAccountCanTakeComesBack",
+		failure: "waited in vain: transfers of beta are settled",
+	},
+	{
+		name: "return-from-suspense",
+		file: "node/ledger/recover.go",
+		old:  "		return b.stripe(SuspenseSerial, r.Amount.Currency)",
+		new:  "		return b.stripe(r.Peer.Settlement, r.Amount.Currency)",
+		pkg:  "./node", test: "TestWhatNoAccountCanTakeComesBack",
+		failure: "suspense is 365, wanted 40",
+	},
+	{
 		name: "failover-epoch",
 		file: "node/store/promote.go",
 		old:  "\tepoch, err := s.BeginEpoch(ctx)",

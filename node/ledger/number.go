@@ -1,7 +1,7 @@
 package ledger
 
 import (
-	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -27,9 +27,17 @@ func NewNumber(system string, serial AccountID) Number {
 	if serial < 1 || serial >= serialsMax {
 		panic("ledger: NewNumber: serial out of range: " + strconv.FormatInt(int64(serial), 10))
 	}
-	digits := fmt.Sprintf("%012d", serial)
-	return Number(fmt.Sprintf("%s-%s%02d", system, digits, 98-remainder97(system+digits+"00")))
+	var room [numberMax]byte // every request makes some numbers, so this does without fmt
+	text := append(append(room[:0], system...), '-')
+	for unit := AccountID(serialsMax / 10); unit > 0; unit /= 10 {
+		text = append(text, '0'+byte(serial/unit%10))
+	}
+	check := 98 - remainder97(text)*100%97 // as if 00 stood behind
+	return Number(append(text, '0'+byte(check/10), '0'+byte(check%10)))
 }
+
+// numberMax is the length of the longest number.
+const numberMax = 16 + 1 + 14
 
 // ParseNumber checks the form and the check digits of an account number; it refuses with InvalidRequest.
 func ParseNumber(text string) (Number, error) {
@@ -67,9 +75,13 @@ func (n Number) Serial() AccountID {
 	return AccountID(serial)
 }
 
+// reservedSystems would be taken for something else in the subjects of events: `events` and `peer`, and where dead letters and
+// their replays go.
+var reservedSystems = []string{"dead", "events", "peer", "replay"}
+
 // ValidSystem tells whether id may name a payment system: [a-z][a-z0-9]{1,15}, except the reserved words.
 func ValidSystem(id string) bool {
-	if len(id) < 2 || len(id) > 16 || id == "events" || id == "peer" || id[0] < 'a' || id[0] > 'z' {
+	if len(id) < 2 || len(id) > 16 || slices.Contains(reservedSystems, id) || id[0] < 'a' || id[0] > 'z' {
 		return false
 	}
 	for _, c := range []byte(id) {
@@ -89,13 +101,14 @@ func allDigits(text string) bool {
 	return text != ""
 }
 
-// remainder97 reads letters as 10 to 35 and digits as themselves.
-func remainder97(text string) int {
+// remainder97 reads letters as 10 to 35, digits as themselves and the hyphen as nothing.
+func remainder97(text []byte) int {
 	remainder := 0
-	for _, c := range []byte(text) {
-		if c >= 'a' {
+	for _, c := range text {
+		switch {
+		case c >= 'a':
 			remainder = (remainder*100 + int(c-'a') + 10) % 97
-		} else {
+		case c != '-':
 			remainder = (remainder*10 + int(c-'0')) % 97
 		}
 	}

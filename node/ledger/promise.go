@@ -87,7 +87,7 @@ func (p Prepare) reserve(b *Book, next *Remittance) *Error {
 	if !there {
 		return Refuse(PayeeNotFound, "there is no account %s to pay to", p.To)
 	}
-	if err := payee.mayMove(p.To, p.Amount.Currency); err != nil {
+	if err := payee.mayMove(p.To, p.Amount.Currency); err != nil && !(p.ID.Returns() && CodeOf(err) == AccountFrozen) {
 		return err.(*Error) //nolint:errorlint // rules refuse unwrapped
 	}
 	if err := payee.canReceive(p.To, p.Amount.Minor); err != nil {
@@ -100,20 +100,22 @@ func (p Prepare) reserve(b *Book, next *Remittance) *Error {
 	payee.PendingCredit += p.Amount.Minor
 	b.expose(p.exposure(), func(e *Exposure) { e.Reserved += p.Amount.Minor })
 	next.Transfer = &Transfer{
-		ID: p.ID, Kind: Payment, State: Pending, From: p.From, To: p.To, PayeeID: payee.ID, Amount: p.Amount,
+		ID: p.ID, Kind: kindBetween(p.ID), State: Pending, From: p.From, To: p.To, PayeeID: payee.ID, Amount: p.Amount,
 		Description: p.Description, CreatedAt: b.Now,
 	}
 	b.startSaga(SagaStart{ID: p.ID, Kind: SagaAwait, After: p.AskAfter})
 	return nil
 }
 
-// Credit books what the payer's system has decided to pay. It may not be refused: where the promise cannot be kept, the
-// money goes to suspense. A decision that contradicts what is here is a conflict, which nobody applies.
+// Credit books what the payer's system has decided to pay. It may not be refused: where no account can take it, the money
+// goes to suspense, and its return begins in the same transaction. A decision that contradicts what is here is a conflict,
+// which nobody applies.
 type Credit struct {
 	Promise
-	PayeeEpoch int64  // ours, as the payer's system heard it with the promise
-	OwnEpoch   int64  // ours now
-	Statement  string // the payer's signed word
+	PayeeEpoch   int64         // ours, as the payer's system heard it with the promise
+	OwnEpoch     int64         // ours now
+	Statement    string        // the payer's signed word
+	ReturnWithin time.Duration // a return that the payer's system has not promised by then stays in suspense
 }
 
 // Accounts is the payee and the stripes of settlement and suspense.
@@ -124,8 +126,17 @@ func (c Credit) Accounts(system string, lane Lane) []AccountID {
 // Holds is empty.
 func (c Credit) Holds() []HoldID { return nil }
 
-// Remittances is the promise.
-func (c Credit) Remittances() []TransferID { return []TransferID{c.ID} }
+// Remittances is the promise, and the return that may become necessary. What is promised finds its account: it cannot be
+// closed meanwhile. So only what was promised before this system lost some of its books may have to be returned.
+func (c Credit) Remittances() []TransferID {
+	if c.mayReturn() {
+		return []TransferID{c.ID, ReturnOf(c.ID)}
+	}
+	return []TransferID{c.ID}
+}
+
+// mayReturn tells whether the return was locked. A return is returned by nobody.
+func (c Credit) mayReturn() bool { return c.PayeeEpoch < c.OwnEpoch && !c.ID.Returns() }
 
 // Exposures is the one to the payer's system.
 func (c Credit) Exposures() []ExposureKey { return []ExposureKey{c.exposure()} }
@@ -150,7 +161,7 @@ func (c Credit) Apply(b *Book) (Result, error) {
 	return c.book(b, Remittance{
 		ID: c.ID, Payer: c.Peer.System, Payee: b.System, PayeeEpoch: c.PayeeEpoch, ExpiresAt: b.Now, CreatedAt: b.Now,
 	}, Transfer{
-		ID: c.ID, Kind: Payment, From: c.From, To: c.To, Amount: c.Amount, Description: c.Description, CreatedAt: b.Now,
+		ID: c.ID, Kind: kindBetween(c.ID), From: c.From, To: c.To, Amount: c.Amount, Description: c.Description, CreatedAt: b.Now,
 	}, false)
 }
 
@@ -166,7 +177,8 @@ func (c Credit) book(b *Book, next Remittance, transfer Transfer, promised bool)
 		payee.PendingCredit -= amount
 		b.expose(c.exposure(), func(e *Exposure) { e.Reserved -= amount })
 	}
-	if !there || payee.Status == Closed || payee.Currency != transfer.Amount.Currency || payee.canReceive(transfer.To, amount) != nil {
+	stray := !there || payee.Status == Closed || payee.Currency != transfer.Amount.Currency || payee.canReceive(transfer.To, amount) != nil
+	if stray {
 		payee = b.stripe(SuspenseSerial, transfer.Amount.Currency)
 	}
 	settlement := b.stripe(c.Peer.Settlement, transfer.Amount.Currency)
@@ -181,7 +193,27 @@ func (c Credit) book(b *Book, next Remittance, transfer Transfer, promised bool)
 	b.tell(PeerEvent{
 		Peer: c.Peer.System, Type: EventCredited, Epoch: max(b.epoch(c.OwnEpoch), next.PayeeEpoch), ID: c.ID, Amount: transfer.Amount, At: b.Now,
 	})
+	if stray && c.mayReturn() {
+		c.sendBack(b, transfer)
+	}
 	return Result{Transfer: &transfer, Remittance: &next}, nil
+}
+
+// sendBack begins the return of what went to suspense, unless it was begun before. Nobody else takes from there, so that the
+// return needs no hold; its saga asks the payer's system as that of any other transfer does.
+func (c Credit) sendBack(b *Book, stray Transfer) {
+	id := ReturnOf(c.ID)
+	if _, begun := b.remittances[id]; begun {
+		return
+	}
+	b.putRemittance(Remittance{
+		ID: id, Payer: b.System, Payee: c.Peer.System, State: Pending, PayerEpoch: b.epoch(c.OwnEpoch), ExpiresAt: b.Now.Add(c.ReturnWithin),
+		Language: unknownLanguage, CreatedAt: b.Now, Transfer: &Transfer{
+			ID: id, Kind: Returned, State: Pending, From: stray.To, To: stray.From, Amount: stray.Amount,
+			Description: "return of " + string(c.ID), Reference: string(c.ID), CreatedAt: b.Now,
+		},
+	})
+	b.startSaga(SagaStart{ID: id, Kind: SagaRemit})
 }
 
 // Release is the compensation: the payer's system has given the transfer up, and the promise ends. It also writes the

@@ -22,9 +22,13 @@ type Recover struct {
 // TransferID is the transfer's old id.
 func (r Recover) TransferID() TransferID { return r.ID }
 
-// Accounts is the payer, and the stripes of settlement and receivable.
+// Accounts is the payer, and the stripes of settlement and of what else may have to pay.
 func (r Recover) Accounts(system string, lane Lane) []AccountID {
-	return append(local(system, r.From), lane.Stripe(r.Peer.Settlement, r.Amount.Currency), lane.Stripe(ReceivableSerial, r.Amount.Currency))
+	other := ReceivableSerial
+	if r.ID.Returns() {
+		other = SuspenseSerial
+	}
+	return append(local(system, r.From), lane.Stripe(r.Peer.Settlement, r.Amount.Currency), lane.Stripe(other, r.Amount.Currency))
 }
 
 // Holds is empty.
@@ -50,18 +54,18 @@ func (r Recover) Apply(b *Book) (Result, error) {
 	}
 	payer := r.payer(b)
 	transfer := Transfer{
-		ID: r.ID, Kind: Payment, From: r.From, To: r.To, PayerID: payer.ID, Amount: r.Amount, Description: r.Description, Reference: r.Reference, CreatedAt: b.Now,
+		ID: r.ID, Kind: kindBetween(r.ID), From: r.From, To: r.To, PayerID: payer.ID, Amount: r.Amount, Description: r.Description, Reference: r.Reference, CreatedAt: b.Now,
 	}
 	result, err := r.post(b, payer, Remittance{
-		ID: r.ID, Payer: b.System, Payee: r.Peer.System, ExpiresAt: b.Now, Language: cmp.Or(r.Language, recoveredLanguage), RequestID: r.RequestID,
+		ID: r.ID, Payer: b.System, Payee: r.Peer.System, ExpiresAt: b.Now, Language: cmp.Or(r.Language, unknownLanguage), RequestID: r.RequestID,
 		Origin: r.Origin, CreatedAt: b.Now,
 	}, transfer)
 	b.spend(payer, r.Amount.Minor) // it is counted, and refused by no limit
 	return result, err
 }
 
-// recoveredLanguage stands for that of a client's request that is lost.
-const recoveredLanguage = "en"
+// unknownLanguage stands for that of a client's request that is lost, or that there never was.
+const unknownLanguage = "en"
 
 // same tells whether a remittance that is there moves what our own word says.
 func (r Recover) same(m *Remittance) bool {
@@ -70,6 +74,9 @@ func (r Recover) same(m *Remittance) bool {
 }
 
 func (r Recover) fromHold(b *Book, next Remittance, transfer Transfer) (Result, error) {
+	if r.ID.Returns() { // which needs none
+		return r.post(b, r.payer(b), next, transfer)
+	}
 	payer, locked := b.accounts[transfer.PayerID]
 	if !locked {
 		return Result{}, Refuse(RequestInProgress, "the transfer's account was not locked")
@@ -79,8 +86,12 @@ func (r Recover) fromHold(b *Book, next Remittance, transfer Transfer) (Result, 
 	return r.post(b, payer, next, transfer)
 }
 
-// payer is the account, if it can still pay; else what is paid becomes a debt that somebody has to look after.
+// payer is the account, if it can still pay; else what is paid becomes a debt that somebody has to look after. What was
+// returned was paid from suspense, to which the transfer that it returns will be credited again if that is lost as well.
 func (r Recover) payer(b *Book) *Account {
+	if r.ID.Returns() {
+		return b.stripe(SuspenseSerial, r.Amount.Currency)
+	}
 	account, there := b.account(r.From)
 	if !there || account.Currency != r.Amount.Currency || account.Status == Closed || account.Available() < r.Amount.Minor {
 		return b.stripe(ReceivableSerial, r.Amount.Currency)
@@ -91,7 +102,7 @@ func (r Recover) payer(b *Book) *Account {
 // post books the debit, and tells the peer again: what it has shown may be among what it has lost since.
 func (r Recover) post(b *Book, payer *Account, next Remittance, transfer Transfer) (Result, error) {
 	settlement, amount := b.stripe(r.Peer.Settlement, r.Amount.Currency), r.Amount.Minor
-	transfer.State, transfer.FinishedAt, transfer.PayeeID = Posted, b.Now, settlement.ID
+	transfer.State, transfer.FinishedAt, transfer.PayerID, transfer.PayeeID = Posted, b.Now, payer.ID, settlement.ID
 	b.enter(payer, transfer, -amount, transfer.To)
 	b.enter(settlement, transfer, amount, transfer.From)
 	b.expose(ExposureKey{r.Peer.System, r.Amount.Currency}, func(e *Exposure) { e.Posted += amount })

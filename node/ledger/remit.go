@@ -73,15 +73,20 @@ type Conclude struct {
 	Peer       Peer
 	From       Number // the payer, read before
 	Currency   Currency
-	End        State // Posted or Voided
-	Failure    Code  // of Voided
-	PayeeEpoch int64 // of Posted: from the peer's promise
-	Epoch      int64 // of this system, when it asked for the promise
+	End        State  // Posted or Voided
+	Failure    Code   // of Voided
+	PayeeEpoch int64  // of Posted: from the peer's promise
+	Epoch      int64  // of this system, when it asked for the promise
+	Trace      string // of the request that began the transfer; a node that goes on with another's transfer does not know it
 }
 
-// Accounts is the payer and our stripe of the peer's settlement account.
+// Accounts is the payer, or our stripe of suspense that a return is paid from, and our stripe of the peer's settlement account.
 func (c Conclude) Accounts(system string, lane Lane) []AccountID {
-	return append(local(system, c.From), lane.Stripe(c.Peer.Settlement, c.Currency))
+	payer := local(system, c.From)
+	if c.ID.Returns() {
+		payer = []AccountID{lane.Stripe(SuspenseSerial, c.Currency)}
+	}
+	return append(payer, lane.Stripe(c.Peer.Settlement, c.Currency))
 }
 
 // Holds is empty.
@@ -111,17 +116,21 @@ func (c Conclude) Apply(b *Book) (Result, error) {
 	}
 	next, transfer := *found, *found.Transfer
 	payer, there := b.accounts[transfer.PayerID]
-	if !there {
+	switch {
+	case c.ID.Returns(): // which holds nothing, and may be decided by another lane than the one that began it
+		payer = b.stripe(SuspenseSerial, c.Currency)
+	case !there:
 		return Result{}, Refuse(RequestInProgress, "the transfer's account was not locked")
+	default:
+		b.remember(payer)
+		payer.PendingDebit -= transfer.Amount.Minor
 	}
-	b.remember(payer)
-	payer.PendingDebit -= transfer.Amount.Minor
 	next.State, next.PayerEpoch, next.FinishedAt = c.End, b.epoch(c.Epoch), b.Now
 	transfer.State, transfer.FinishedAt = c.End, b.Now
 	if c.End == Posted {
 		next.PayeeEpoch = c.PayeeEpoch
 		settlement := b.stripe(c.Peer.Settlement, c.Currency)
-		transfer.PayeeID = settlement.ID
+		transfer.PayerID, transfer.PayeeID = payer.ID, settlement.ID
 		b.enter(payer, transfer, -transfer.Amount.Minor, transfer.To)
 		b.enter(settlement, transfer, transfer.Amount.Minor, transfer.From)
 		b.expose(ExposureKey{c.Peer.System, c.Currency}, func(e *Exposure) { e.Posted += transfer.Amount.Minor })
@@ -132,7 +141,9 @@ func (c Conclude) Apply(b *Book) (Result, error) {
 	next.Transfer = &transfer
 	b.putRemittance(next)
 	b.finishSaga(c.ID)
-	b.tell(DecisionOf(next, next.PayerEpoch))
+	event := DecisionOf(next, next.PayerEpoch)
+	event.Trace = c.Trace
+	b.tell(event)
 	return Result{Transfer: &transfer, Remittance: &next}, nil
 }
 

@@ -40,10 +40,10 @@ type Remittance struct {
 // Final tells whether the remittance has left Pending.
 func (r *Remittance) Final() bool { return r.State != Pending }
 
-// Account is the account in the system that the remittance is about; 0 when nothing is moved.
+// Account is the account in the system that the remittance is about; 0 when nothing is moved, or from suspense.
 func (r *Remittance) Account(system string) AccountID {
 	switch {
-	case r.Transfer == nil:
+	case r.Transfer == nil, r.Payer == system && r.ID.Returns():
 		return 0
 	case r.Payer == system:
 		return r.Transfer.From.Serial()
@@ -89,6 +89,7 @@ type PeerEvent struct {
 	Amount      Money
 	Description string `json:",omitempty"`
 	Origin      string `json:",omitempty"` // of a committed: for the payer's system, should it lose its own
+	Trace       string `json:",omitempty"` // of the client's request, if it is known: a traceparent of W3C Trace Context
 	At          time.Time
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
 	"lockstep/node/ledger"
@@ -373,5 +374,20 @@ func TestNothingIsDecidedBeforeTheBooksAreReconciled(t *testing.T) {
 		if _, code := c.rows.do(c.step); code != ledger.SourceUnavailable || !reflect.DeepEqual(before, c.rows.content()) {
 			t.Errorf("%s: answered %q, or changed something", name, code)
 		}
+	}
+}
+
+// The id of a return follows from that of the transfer alone, and shows what it is.
+func TestAReturnHasOneID(t *testing.T) {
+	const want = "0e7d47d3-2e42-8714-9b08-c5df29211dd9"
+	id := ledger.ReturnOf(remitted)
+	if id != want {
+		t.Errorf("the return of %s has the id %s, and always had %s", remitted, id, want)
+	}
+	if !id.Returns() || remitted.Returns() {
+		t.Error("a return has a UUID of version 8, and no other transfer has")
+	}
+	if parsed, err := uuid.Parse(string(id)); err != nil || parsed.Version() != 8 || parsed.Variant() != uuid.RFC4122 {
+		t.Errorf("%s is no UUID of version 8: %v", id, err)
 	}
 }

@@ -72,6 +72,7 @@ func (c *Carrier) PublishAll(ctx context.Context, messages []saga.Message) error
 // keeps what a credit rests on; credits are stated together.
 func (c *Carrier) decided(rows []saga.Message) (map[string][]events.Event, error) {
 	var facts []peers.Fact
+	var traces []string // of the first facts
 	var credits []ledger.PeerEvent
 	for _, row := range rows {
 		var list []ledger.PeerEvent
@@ -82,7 +83,7 @@ func (c *Carrier) decided(rows []saga.Message) (map[string][]events.Event, error
 			if event.Type == ledger.EventCredited {
 				credits = append(credits, event)
 			} else {
-				facts = append(facts, FactOf(c.desk.books.System(), event))
+				facts, traces = append(facts, FactOf(c.desk.books.System(), event)), append(traces, event.Trace)
 			}
 		}
 	}
@@ -93,7 +94,11 @@ func (c *Carrier) decided(rows []saga.Message) (map[string][]events.Event, error
 	}
 	packed := map[string][]events.Event{}
 	for i, fact := range facts {
-		packed[fact.Type] = append(packed[fact.Type], carried(fact, stated[i]))
+		event := carried(fact, stated[i])
+		if i < len(traces) {
+			event.Trace = traces[i]
+		}
+		packed[fact.Type] = append(packed[fact.Type], event)
 	}
 	return packed, nil
 }
@@ -157,11 +162,25 @@ func (c *Carrier) publish(ctx context.Context, subject string, list []events.Eve
 		fmt.Fprintln(of, event.ID)
 	}
 	id := hex.EncodeToString(of.Sum(nil))
-	err = c.bus.Publish(ctx, events.Message{Subject: subject, ID: id, Data: data, Headers: map[string]string{"Content-Type": events.ContentType}})
+	headers := map[string]string{"Content-Type": events.ContentType}
+	if trace := traceOfAll(list); trace != "" {
+		headers["traceparent"] = trace
+	}
+	err = c.bus.Publish(ctx, events.Message{Subject: subject, ID: id, Data: data, Headers: headers})
 	if errors.Is(err, events.ErrDisconnected) || errors.Is(err, events.ErrClosed) {
 		return fmt.Errorf("%w: %w", saga.ErrAway, err)
 	}
 	return err
+}
+
+// traceOfAll is the trace of a message: that of its events, if they have one in common.
+func traceOfAll(list []events.Event) string {
+	for _, event := range list[1:] {
+		if event.Trace != list[0].Trace {
+			return ""
+		}
+	}
+	return list[0].Trace
 }
 
 // heard is an event of a message that a peer has stated.
@@ -232,6 +251,6 @@ func (c *Carrier) apply(ctx context.Context, d events.Delivery, h heard) error {
 }
 
 func (c *Carrier) park(ctx context.Context, d events.Delivery, event events.Event, reason string) error {
-	c.desk.log.Error("a statement is parked for an operator", "from", d.From(), "event", event.ID, "reason", reason)
+	c.desk.log.Error("a statement is parked for an operator", "from", d.From(), "event", event.ID, "reason", reason, "traceparent", event.Trace)
 	return c.bus.Park(ctx, d, event, reason)
 }

@@ -262,7 +262,7 @@ func (d *Desk) Apply(ctx context.Context, fact peers.Fact, jws string) error {
 		}
 		operation = ledger.Release{Promise: promise}
 		if fact.Type == ledger.EventCommitted {
-			operation = ledger.Credit{Promise: promise, PayeeEpoch: fact.PayeeEpoch, OwnEpoch: d.books.Epoch(), Statement: jws}
+			operation = ledger.Credit{Promise: promise, PayeeEpoch: fact.PayeeEpoch, OwnEpoch: d.books.Epoch(), Statement: jws, ReturnWithin: returnWithin}
 		}
 	default:
 		return errors.Join(errNever, errors.New("a statement of an unknown kind: "+fact.Type))
@@ -307,6 +307,9 @@ func (d *Desk) noteCredits(ctx context.Context, fact peers.Fact) error {
 	}
 	return cmp.Or(failed, wrong, stale) // the first has to be told again, and the second to be looked at
 }
+
+// returnWithin is how long a return is tried: nobody waits for it, but an operator has to look at it in the end.
+const returnWithin = 30 * 24 * time.Hour
 
 // Contradicts tells whether an error of Apply is a conflict, which an operator has to see, and not a passing trouble.
 func Contradicts(err error) bool {

@@ -10,17 +10,26 @@ import (
 	"lockstep/saga"
 )
 
-// Begin goes on with a transfer that was just held, in the background: the client may leave, the transfer goes on.
-func (d *Desk) Begin(remittance ledger.Remittance) {
+// Begin goes on with a transfer that was just held, in the background: the client may leave, the transfer goes on. The trace
+// of the client's request, a traceparent or "", travels with what is decided.
+func (d *Desk) Begin(remittance ledger.Remittance, trace string) {
 	d.metrics.begun.Inc()
 	d.driving.Go(func() {
 		if err := d.fault("after_hold"); err != nil {
 			return
 		}
-		if err := d.goOn(d.life, remittance); err != nil {
+		if err := d.goOn(context.WithValue(d.life, traced{}, trace), remittance); err != nil {
 			d.log.Debug("a transfer to a peer is left to its saga", "transfer", remittance.ID, "error", err)
 		}
 	})
+}
+
+// traced is under which a context has the trace of the client's request.
+type traced struct{}
+
+func traceOf(ctx context.Context) string {
+	trace, _ := ctx.Value(traced{}).(string)
+	return trace
 }
 
 // pollPause is how often a node looks for the end of a transfer that another one may have decided.
@@ -127,6 +136,7 @@ func (d *Desk) decide(ctx context.Context, r ledger.Remittance, decision ledger.
 		return err
 	}
 	decision.ID, decision.Peer, decision.From, decision.Currency = r.ID, peer, r.Transfer.From, r.Transfer.Amount.Currency
+	decision.Trace = traceOf(ctx)
 	final, err := d.submit(ctx, decision)
 	if err != nil {
 		return err

@@ -14,17 +14,20 @@ import (
 	"lockstep/node/store/storetest"
 )
 
-// tables lists those of a database that hold what a system is; the others belong to running processes, to migrations, or
-// are said by the backup's header.
+// tables lists those of a database that hold what a system is; the others belong to running processes, to people who are
+// signed in, to migrations, or are said by the backup's header.
 func tables(tb testing.TB, db *sql.DB) (names []string) {
 	tb.Helper()
+	others := []string{
+		"goose_db_version", "system", "nodes", "lanes", "sessions", "refresh_tokens", "denials", "throttles", "login_states",
+	}
 	rows, err := db.QueryContext(testContext(tb), "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()")
 	must(tb, err)
 	defer rows.Close()
 	for rows.Next() {
 		var name string
 		must(tb, rows.Scan(&name))
-		if !slices.Contains([]string{"goose_db_version", "system", "nodes", "lanes"}, name) {
+		if !slices.Contains(others, name) {
 			names = append(names, name)
 		}
 	}

@@ -112,18 +112,18 @@ func ofTransfers() []invariant {
 				GROUP BY id HAVING COUNT(*) > 1`,
 		},
 		{
-			"transfers_are_whole", "a transfer has a known kind and state, an amount in range, an end unless it is pending, and two accounts once it is posted: before, and when it is voided, this system's one",
+			"transfers_are_whole", "a transfer has a known kind and state, and the id of its kind, an amount in range, an end unless it is pending, and two accounts once it is posted: before, and when it is voided, this system's one, and a return from here none",
 			"SELECT t.id, CONCAT(t.state, ' ', t.kind, ' of ', t.amount, ' from ', COALESCE(t.payer_id, 'nobody'), ' to ', " +
 				"COALESCE(t.payee_id, 'nobody'), ', finished ', COALESCE(t.finished_at, 'never'), ', hold ', COALESCE(t.hold_id, 'none')) " +
 				"FROM transfers t JOIN `system` s ON s.only = 1 " +
-				`WHERE (t.kind IN ('deposit', 'withdrawal', 'transfer', 'capture') AND t.amount BETWEEN 1 AND 1000000000000000 AND
-					IF(t.state = 'posted', t.payer_id <> t.payee_id, t.state IN ('pending', 'voided') AND t.kind = 'transfer' AND
-						(t.payer_id IS NOT NULL) = (t.payer_system = s.id) AND (t.payee_id IS NULL) = (t.payer_system = s.id)) AND
+				`WHERE (t.kind IN ('deposit', 'withdrawal', 'transfer', 'capture', 'return') AND t.amount BETWEEN 1 AND 1000000000000000 AND
+					IF(t.state = 'posted', t.payer_id <> t.payee_id, t.state IN ('pending', 'voided') AND t.kind IN ('transfer', 'return') AND
+						(t.payer_id IS NOT NULL) = (t.payer_system = s.id AND t.kind = 'transfer') AND (t.payee_id IS NULL) = (t.payer_system = s.id)) AND
 					(t.finished_at IS NULL) = (t.state = 'pending') AND COALESCE(t.finished_at >= t.created_at, TRUE) AND
-					(t.hold_id IS NOT NULL) = (t.kind = 'capture')) IS NOT TRUE`,
+					(t.hold_id IS NOT NULL) = (t.kind = 'capture') AND (SUBSTRING(t.id, 15, 1) = '8') = (t.kind = 'return')) IS NOT TRUE`,
 		},
 		{
-			"transfers_name_their_accounts", "the numbers that a transfer shows are those of its accounts, cash for the stripes of cash and the other system's for those of its settlement; suspense takes another system's money only, and receivable pays to another system only",
+			"transfers_name_their_accounts", "the numbers that a transfer shows are those of its accounts, cash for the stripes of cash and the other system's for those of its settlement; suspense takes another system's money only and pays returns only, and receivable pays to another system only",
 			"SELECT t.id, CONCAT(t.payer_system, ': ', t.kind, ' from ', t.from_number, ' (', COALESCE(t.payer_id, 'nobody'), ') to ', " +
 				"t.to_number, ' (', COALESCE(t.payee_id, 'nobody'), ')') FROM transfers t JOIN `system` s ON s.only = 1 " +
 				`LEFT JOIN peers p ON p.id = IF(t.payer_system = s.id, SUBSTRING_INDEX(t.to_number, '-', 1), t.payer_system) WHERE (
@@ -131,6 +131,8 @@ func ofTransfers() []invariant {
 						WHEN t.payer_system <> s.id THEN t.from_number LIKE CONCAT(p.id, '-______________') AND
 							COALESCE(t.payer_id DIV 10000000000 = 1000 + p.settlement, TRUE)
 						WHEN t.kind = 'deposit' THEN t.payer_id DIV 10000000000 = 1001
+						WHEN t.kind = 'return' THEN p.id IS NOT NULL AND COALESCE(t.payer_id DIV 10000000000 = 1002, t.state <> 'posted') AND
+							t.from_number LIKE CONCAT(s.id, '-______________')
 						WHEN t.payer_id DIV 10000000000 = 1003 THEN p.id IS NOT NULL AND t.state = 'posted' AND t.from_number LIKE CONCAT(s.id, '-______________')
 						ELSE t.payer_id < 1000000000000 AND t.from_number LIKE CONCAT(s.id, '-', LPAD(t.payer_id, 12, '0'), '__') END
 					AND CASE
@@ -139,7 +141,7 @@ func ofTransfers() []invariant {
 							t.payee_id < 1000000000000 AND t.to_number LIKE CONCAT(s.id, '-', LPAD(t.payee_id, 12, '0'), '__'))
 						WHEN t.kind = 'withdrawal' THEN t.payee_id DIV 10000000000 = 1001
 						WHEN p.id IS NULL THEN t.payee_id < 1000000000000 AND t.to_number LIKE CONCAT(s.id, '-', LPAD(t.payee_id, 12, '0'), '__')
-						ELSE t.kind = 'transfer' AND t.to_number LIKE CONCAT(p.id, '-______________') AND
+						ELSE t.kind IN ('transfer', 'return') AND t.to_number LIKE CONCAT(p.id, '-______________') AND
 							COALESCE(t.payee_id DIV 10000000000 = 1000 + p.settlement, TRUE) END
 				) IS NOT TRUE`,
 		},

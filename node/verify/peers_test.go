@@ -108,5 +108,11 @@ func (b *books) exchange(one, two ledger.Number) {
 	b.hear(0, ledger.Close{ID: remit(beta, one, theirs, 1).ID, Payer: b.system, Payee: "beta"})
 	forgotten := credit(promise(beta, remit(beta, theirs, ledger.NewNumber(b.system, 999_998), 41)))
 	forgotten.PayeeEpoch--
-	b.hear(1, forgotten) // to suspense
+	b.hear(1, forgotten) // to suspense; its return stays pending
+	returned := credit(promise(beta, remit(beta, theirs, ledger.NewNumber(b.system, 999_997), 43)))
+	returned.PayeeEpoch--
+	b.hear(1, returned)
+	b.hear(0, ledger.Conclude{
+		ID: ledger.ReturnOf(returned.ID), Peer: beta, From: returned.To, Currency: returned.Amount.Currency, End: ledger.Posted, PayeeEpoch: epoch, Epoch: epoch,
+	})
 }

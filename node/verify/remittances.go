@@ -89,11 +89,20 @@ func ofPeers() []invariant {
 				GROUP BY peer, currency HAVING SUM(stripes) <> SUM(open)`,
 		},
 		{
-			"suspense_mirrors_stray_transfers", "the stripes of suspense sum to the transfers that no account could take",
+			"suspense_mirrors_stray_transfers", "the stripes of suspense sum to the transfers that no account could take, less those that were returned",
 			`SELECT currency, CONCAT('stripes ', SUM(stripes), ', transfers ', SUM(taken)) FROM
 				(SELECT currency, posted AS stripes, 0 AS taken FROM accounts WHERE system_account = 2
-				UNION ALL SELECT currency, 0, amount FROM transfers WHERE state = 'posted' AND payee_id DIV 10000000000 = 1002) AS sides
+				UNION ALL SELECT currency, 0, amount FROM transfers WHERE state = 'posted' AND payee_id DIV 10000000000 = 1002
+				UNION ALL SELECT currency, 0, -CAST(amount AS DECIMAL(20)) FROM transfers WHERE state = 'posted' AND payer_id DIV 10000000000 = 1002) AS sides
 				GROUP BY currency HAVING SUM(stripes) <> SUM(taken)`,
+		},
+		{
+			"returns_undo_stray_transfers", "a return from here pays what one transfer brought that no account could take, back to where it came from",
+			"SELECT t.id, CONCAT(t.amount, ' ', t.currency, ' to ', t.to_number, ' for ', t.reference, COALESCE(CONCAT(', which brought ', o.amount, ' ', " +
+				"o.currency, ' from ', o.from_number), ', which is missing')) FROM transfers t JOIN `system` s ON s.only = 1 " + `LEFT JOIN transfers o ON o.id = CONVERT(t.reference USING ascii) COLLATE ascii_bin
+				WHERE t.kind = 'return' AND t.payer_system = s.id AND t.reference <> '' AND
+					(o.state = 'posted' AND o.kind = 'transfer' AND o.payee_id DIV 10000000000 = 1002 AND o.amount = t.amount AND o.currency = t.currency AND
+					o.from_number = t.to_number AND o.to_number = t.from_number) IS NOT TRUE`,
 		},
 		{
 			"peers_are_whole", "a peer is another system, with a settlement account of its own and an epoch",

@@ -262,7 +262,9 @@ function confirmed(dialog, option, payee, amount, note) {
   put('where', payee.where);
   put('from', option.value);
   put('description', note);
-  put('left', money(option, less(option.dataset.available, amount)));
+  const left = less(option.dataset.available, amount);
+  put('left', money(option, left));
+  find('[data-show="left"]', dialog).classList.toggle('short', left.startsWith('-'));
   find('[data-row="description"]', dialog).hidden = !note;
   const send = find('button[type=submit]', dialog);
   send.textContent = fill(send.dataset.text, money(option, amount));
@@ -290,6 +292,17 @@ async function request(form, parts) {
   return { body: { ...sides, amount, currency: option.dataset.currency, ...(note && { description: note }) }, option, payee, amount, note };
 }
 
+// renew gives a form another key once its own stands for a refusal for ever: what is corrected is another request. Only an
+// answer that was decided under the key says so; all others leave open what became of an earlier try.
+function renew(form, answer) {
+  const decided = [404, 422].includes(answer.status) || answer.value.retry === 'new-key';
+  if (!decided || answer.value.outcome !== 'not_applied' || answer.value.code === 'idempotency_key_reused') return;
+  const address = new URL(location.href);
+  form.dataset.key = crypto.randomUUID();
+  address.searchParams.set('form', form.dataset.key);
+  history.replaceState(null, '', address);
+}
+
 function changing(form) {
   const parts = {};
   if (find('[data-account]', form)) parts.amount = moneyForm(form);
@@ -309,6 +322,7 @@ function changing(form) {
     busy(button);
     if (dialog?.open) dialog.close();
     if (answer.status === 401) return signIn();
+    renew(form, answer);
     alertOf(form, answer.value);
   };
 
@@ -367,7 +381,10 @@ async function signOut(event) {
   const [method, path] = button.dataset.signOut === 'everywhere' ? ['DELETE', '/v1/me/sessions'] : ['POST', '/v1/auth/logout'];
   const answer = await once(method, path, method === 'POST' ? '{}' : undefined, { 'Content-Type': 'application/json' });
   button.disabled = false;
-  if (answer.ok || answer.status === 401) location.replace('/wallet/sign-in');
+  if (answer.ok || answer.status === 401) return location.replace('/wallet/sign-in');
+  const place = Object.assign(document.createElement('div'), { className: 'alert', role: 'alert' });
+  place.append(Object.assign(document.createElement('strong'), { textContent: answer.value.title }));
+  find('main').prepend(place);
 }
 
 // Following a transfer

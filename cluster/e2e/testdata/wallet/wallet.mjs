@@ -89,12 +89,13 @@ function faults() {
   return found;
 }
 
-async function screen(page, name) {
+async function screen(page, name, { ours = true } = {}) {
   await page.evaluate(() => document.fonts.ready);
+  if (!ours) return page.screenshot({ path: join(given.screens, `${name}.png`) });
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
   assert.equal(wide, 0, `${name} is wider than the window`);
   for (const fault of await page.evaluate(faults)) hard.push(`${name}: ${fault}`);
-  await page.screenshot({ path: join(given.screens, `${name}.png`) });
+  return page.screenshot({ path: join(given.screens, `${name}.png`) });
 }
 
 // form fills a form and submits it; what happens next is the caller's to see.
@@ -136,8 +137,47 @@ async function password(page, who) {
   await page.locator('[data-person]').waitFor({ state: 'attached' });
 }
 
+// atProvider signs in and consents there, on whichever of its pages are shown, until the wallet is back.
+async function atProvider(page) {
+  const home = page.locator('[data-person]');
+  for (let pages = 0; pages < 4; pages++) {
+    const form = page.locator('form:has(button[type=submit], input[type=submit])').first();
+    await Promise.race([home.waitFor({ state: 'attached' }), form.waitFor()]);
+    if (page.url().startsWith(given.alpha)) return pages;
+    const secret = form.locator('input[type=password]');
+    if (await secret.count()) {
+      await form.locator('input[type=text], input:not([type])').first().fill(given.google.username);
+      await secret.fill(given.google.password);
+    }
+    await screen(page, `provider-${pages}`, { ours: false });
+    const here = page.url();
+    await form.locator('button[type=submit], input[type=submit]').first().click();
+    await page.waitForURL((url) => String(url) !== here);
+  }
+  return assert.fail('the provider does not let go');
+}
+
 const tests = {
-  async signIn() {
+  // The button leads to the provider, and from there back to the page that was asked for.
+  async google(page) {
+    await page.goto(`${given.alpha}/wallet/deposit`);
+    const [begun] = await Promise.all([
+      page.waitForResponse((response) => response.url().includes('/v1/auth/google/login')), page.locator('a.provider').click(),
+    ]);
+    assert.equal(begun.status(), 302);
+    const asked = new URL(begun.headers().location).searchParams;
+    assert.equal(asked.get('response_type'), 'code');
+    assert.equal(asked.get('code_challenge_method'), 'S256');
+    assert.equal(asked.get('redirect_uri'), `${given.alpha}/v1/auth/google/callback`);
+    assert.match(asked.get('scope'), /\bopenid\b/);
+    for (const name of ['state', 'client_id', 'code_challenge', 'nonce']) assert.ok(asked.get(name), `the first 302 carries ${name}`);
+    const pages = await atProvider(page);
+    assert.match(page.url(), /\/wallet\/deposit(\?form=|$)/, 'it comes back to what was asked for');
+    return pages;
+  },
+
+  // By password, after a slip.
+  async password() {
     const context = await open();
     const page = await context.newPage();
     const answer = await page.goto(`${given.alpha}/wallet/deposit`);
@@ -152,7 +192,7 @@ const tests = {
     await screen(page, 'desktop-light-en-sign-in-refused');
     await password(page, given.alice);
     assert.match(page.url(), /\/wallet\/deposit\?form=/, 'it goes on to what was asked for');
-    return [context, page];
+    await context.close();
   },
 
   async first(page) {
@@ -216,6 +256,12 @@ const tests = {
     await page.locator('[data-alert]:not([hidden])').waitFor();
     assert.match(await text(page, '[data-alert]'), /잔액부족/);
     await screen(page, 'desktop-light-ko-too-much');
+    await fill(page, { amount: '10' });
+    await submit(page);
+    await page.locator('dialog[open]').waitFor();
+    await confirm(page);
+    await made(page); // what is corrected is another request, and not the refused one again
+    assert.equal(await money(page), '−10원');
     await page.goto(`${given.alpha}/wallet?lang=en`);
   },
 
@@ -260,9 +306,9 @@ const tests = {
   async live(page, number) {
     const blind = await page.context().newPage();
     await blind.route('**/events', (route) => route.abort());
+    await review(page, number, given.payee, '300', 'While they sleep');
     for (const node of given.betaNodes) await control(node, 'stop');
     try {
-      await review(page, number, given.payee, '300', 'While they sleep');
       await confirm(page);
       await made(page);
       await page.locator('.state.pending').waitFor();
@@ -347,8 +393,12 @@ const tests = {
 
 mkdirSync(given.screens, { recursive: true });
 try {
-  const [context, page] = await tests.signIn();
-  say('signed in');
+  await tests.password();
+  say('signed in by password');
+  const context = await open();
+  const page = await context.newPage();
+  if (given.google) say(`signed in at the provider, on ${await tests.google(page)} pages`);
+  else { await page.goto(`${given.alpha}/wallet`); await password(page, given.alice); }
   const number = await tests.first(page);
   say('deposited');
   await tests.send(page, number);
@@ -364,6 +414,11 @@ try {
   say('looked at');
   await tests.signOut(context, page, number);
   say('signed out');
+  if (given.google) await tests.google(page);
+  else await password(page, given.alice);
+  await page.goto(`${given.alpha}/wallet/accounts/${number}`);
+  assert.match(await text(page), /Everyday money/, 'the same person is back');
+  say('signed in again');
   assert.deepEqual(elsewhere, [], 'nothing is asked of anybody else');
   assert.deepEqual(hard, [], 'everybody can read and use the pages');
   assert.deepEqual(complaints, [], 'the browser has nothing to complain of');
