@@ -53,7 +53,7 @@ func TestWalletInABrowser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := openCrossing(t, calm(), 0, func(o *local.Options) {
+	x := openCrossing(t, between("1s", "2m", askAfter.String()), 0, func(o *local.Options) { // what is slow here is not given up
 		o.IDP, o.IDPModules = local.IDPNode, filepath.Join(string(place), "idp")
 	})
 	alpha, credentials := x.sides[0], x.Credentials()
@@ -66,6 +66,10 @@ func TestWalletInABrowser(t *testing.T) {
 		Payee: x.on(t, 1).post("/v1/accounts", object{"currency": "KRW", "label": "Carol"}).expect(t, http.StatusCreated, "").field("number"),
 	}
 	v.run(t)
+	// The provider's alice is somebody else than the one with the password, and signing in again makes nobody new.
+	if users := alpha.journal(t, "SELECT COUNT(*) FROM users"); users != 3 {
+		t.Errorf("there are %d people, want alice, bob, and the provider's alice", users)
+	}
 	x.settled(t, alikeMaxWait)
 	// 10,000 in; out go 3,000, 2,000, 10, 100, 200, 300 and 50.
 	if got := alpha.as(t, alpha.operator).posted(v.Number); got != "4340" {

@@ -405,24 +405,29 @@ function follow(article) {
     } catch { /* the next one may succeed */ }
     if (finished()) stop();
   };
+  // The page asks by itself until the stream speaks, and whenever it breaks: a proxy may hold it back or cut it.
+  let left = false;
   let polling;
-  const poll = async (wait) => {
-    if (finished()) return;
+  const poll = (wait) => {
+    clearTimeout(polling);
     polling = setTimeout(async () => {
       await refresh();
-      poll(Math.min(wait * 1.5, 5000));
+      if (!left && !finished()) poll(Math.min(wait * 1.5, 5000));
     }, wait);
   };
   const events = new EventSource(article.dataset.live);
   const stop = () => {
+    left = true;
     events.close();
     clearTimeout(polling);
   };
-  events.addEventListener('message', (event) => { if (event.data !== part().dataset.mark) refresh(); });
-  events.addEventListener('error', () => {
-    if (events.readyState === EventSource.CLOSED && polling === undefined) poll(1000);
+  events.addEventListener('message', (event) => {
+    clearTimeout(polling);
+    if (event.data !== part().dataset.mark) refresh();
   });
+  events.addEventListener('error', () => { if (!left) poll(1000); });
   addEventListener('pagehide', stop);
+  poll(3000);
 }
 
 // All pages
