@@ -128,6 +128,7 @@ func (l *Log) run(ctx context.Context) {
 		}
 		l.write(ctx)
 	}
+	l.write(ctx) // what came while the last block was written
 }
 
 // write stores all that waits now, block by block.

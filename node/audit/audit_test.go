@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // Nodes that write at once make one chain, in which each record stands once.
 func TestNodesMakeOneChain(t *testing.T) {
 	t.Parallel()
-	const nodes, each = 4, 300
+	const nodes, each = 3, 100
 	config, database := storetest.Database(t)
 	db := storetest.OpenWith(t, config).Source()
 	var all sync.WaitGroup
