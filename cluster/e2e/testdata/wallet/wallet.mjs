@@ -31,7 +31,7 @@ async function open(options = {}) {
   });
   context.on('console', (message) => {
     const provider = given.providers.some((origin) => message.page()?.url().startsWith(origin));
-    const refusal = /Failed to load resource: the server responded with a status of (401|404|422)/.test(message.text());
+    const refusal = /Failed to load resource: (the server responded with a status of (400|401|422)|net::ERR_FAILED)/.test(message.text());
     if (!provider && !refusal && ['error', 'warning'].includes(message.type())) complaints.push(`${message.page()?.url()}: ${message.text()}`);
   });
   context.on('weberror', (error) => complaints.push(String(error.error())));
