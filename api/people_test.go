@@ -202,16 +202,27 @@ func TestSessionsAreRenewedOnTheWay(t *testing.T) {
 		method, path, body string
 		status             int
 	}{
-		{"GET", "/v1/accounts", "", 200}, {"GET", "/v1/accounts/" + number, "", 200}, {"GET", "/v1/accounts/" + number + "/entries", "", 200},
-		{"GET", "/v1/transfers", "", 200}, {"GET", "/v1/transfers/" + transfer, "", 200}, {"GET", "/v1/transfers/" + uuid.NewString(), "", 404},
-		{"GET", "/v1/me", "", 200}, {"GET", "/v1/me/sessions", "", 200}, {"GET", "/v1/admin/nodes", "", 403},
-		{"PATCH", "/v1/accounts/" + number, `{"label":"mine"}`, 200}, {"POST", "/v1/accounts", `{"currency":"USD"}`, 201},
+		{"GET", "/v1/accounts", "", 200},
+		{"GET", "/v1/accounts/" + number, "", 200},
+		{"GET", "/v1/accounts/" + number + "/entries", "", 200},
+		{"GET", "/v1/transfers", "", 200},
+		{"GET", "/v1/transfers/" + transfer, "", 200},
+		{"GET", "/v1/transfers/" + uuid.NewString(), "", 404},
+		{"GET", "/v1/me", "", 200},
+		{"GET", "/v1/me/sessions", "", 200},
+		{"GET", "/v1/admin/nodes", "", 403},
+		{"PATCH", "/v1/accounts/" + number, `{"label":"mine"}`, 200},
+		{"POST", "/v1/accounts", `{"currency":"USD"}`, 201},
 		{"POST", "/v1/deposits", `{"account":"` + number + `","amount":"1","currency":"KRW"}`, 201},
 		{"POST", "/v1/withdrawals", `{"account":"` + number + `","amount":"1000","currency":"KRW"}`, 422},
-		{"POST", "/v1/holds", `{"account":"` + number + `","amount":"1","currency":"KRW"}`, 201}, {"POST", "/v1/transfers", `{}`, 400},
+		{"POST", "/v1/holds", `{"account":"` + number + `","amount":"1","currency":"KRW"}`, 201},
+		{"POST", "/v1/transfers", `{}`, 400},
 		{"POST", "/v1/auth/refresh", "", 200},
-		{"GET", "/", "", 200}, {"GET", "/wallet/settings", "", 200}, {"GET", "/wallet/accounts/" + number, "", 200},
-		{"GET", "/wallet/accounts/" + number + "/statement.csv", "", 200}, {"GET", "/wallet/transfers/" + transfer, "", 200},
+		{"GET", "/", "", 200},
+		{"GET", "/wallet/settings", "", 200},
+		{"GET", "/wallet/accounts/" + number, "", 200},
+		{"GET", "/wallet/accounts/" + number + "/statement.csv", "", 200},
+		{"GET", "/wallet/transfers/" + transfer, "", 200},
 		{"GET", "/wallet/transfers/" + transfer + "/events", "", 200},
 	}
 	for i, r := range routes {
@@ -298,8 +309,14 @@ func TestPagesOfOtherSitesChangeNothing(t *testing.T) {
 	open("Origin", l.nodes[0].base).expect(t, 201, "") // a node's own address, where cookies are plain
 	open("Origin", "", "Sec-Fetch-Site", "same-origin").expect(t, 201, "")
 	evil := [][]string{
-		{"Origin", "https://evil.example"}, {"Origin", "null"}, {"Origin", "https://wallet.example"}, {"Origin", plainURL + ".evil.example"},
-		{"Origin", ""}, {"Origin", "", "Sec-Fetch-Site", "cross-site"}, {"Origin", "", "Sec-Fetch-Site", "same-site"}, {"Sec-Fetch-Site", "cross-site"},
+		{"Origin", "https://evil.example"},
+		{"Origin", "null"},
+		{"Origin", "https://wallet.example"},
+		{"Origin", plainURL + ".evil.example"},
+		{"Origin", ""},
+		{"Origin", "", "Sec-Fetch-Site", "cross-site"},
+		{"Origin", "", "Sec-Fetch-Site", "same-site"},
+		{"Sec-Fetch-Site", "cross-site"},
 	}
 	for _, headers := range evil {
 		open(headers...).expect(t, 403, "forbidden")

@@ -161,7 +161,7 @@ func TestChallengesSayWhatIsMissing(t *testing.T) {
 func TestUnknownPathsAndMethodsAreProblems(t *testing.T) {
 	t.Parallel()
 	e := newEdge(t)
-	for _, path := range []string{"/", "/v1", "/v1/accounts/", "/V1/accounts", "/livez/", "/metrics", "/v1/accounts/x/y/z"} {
+	for _, path := range []string{"/nowhere", "/v1", "/v1/accounts/", "/V1/accounts", "/livez/", "/metrics", "/v1/accounts/x/y/z"} {
 		e.do(t, "GET", path, "").expect(t, 404, "not_found")
 	}
 	got := e.do(t, "PUT", "/v1/accounts", "").expect(t, 405, "method_not_allowed")

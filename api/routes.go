@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,10 @@ func fiberPath(path string) string {
 }
 
 func (s *Server) routes() []route {
+	return slices.Concat(systemRoutes(), peopleRoutes(), moneyRoutes(), walletRoutes(), peerRoutes(), operatorRoutes())
+}
+
+func systemRoutes() []route {
 	return []route{
 		{"GET", "/livez", false, (*exchange).live},
 		{"GET", "/readyz", false, (*exchange).ready},
@@ -37,7 +42,11 @@ func (s *Server) routes() []route {
 		{"GET", "/.well-known/jwks.json", false, (*exchange).getKeys},
 		{"GET", "/.well-known/lockstep", false, (*exchange).getSystem},
 		{"POST", "/v1/oauth/token", false, (*exchange).postToken},
+	}
+}
 
+func peopleRoutes() []route {
+	return []route{
 		{"POST", "/v1/auth/register", false, (*exchange).postRegister},
 		{"POST", "/v1/auth/login", false, (*exchange).postLogin},
 		{"POST", "/v1/auth/refresh", false, (*exchange).postRefresh},
@@ -48,7 +57,11 @@ func (s *Server) routes() []route {
 		{"DELETE", "/v1/me/sessions", false, (*exchange).deleteSessions},
 		{"GET", "/v1/auth/google/login", false, (*exchange).getLogin},
 		{"GET", CallbackPath, false, (*exchange).getCallback},
+	}
+}
 
+func moneyRoutes() []route {
+	return []route{
 		{"POST", "/v1/accounts", true, (*exchange).postAccount},
 		{"GET", "/v1/accounts", false, (*exchange).getAccounts},
 		{"GET", "/v1/accounts/{number}", false, (*exchange).getAccount},
@@ -67,7 +80,11 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/holds/{id}", false, (*exchange).getHold},
 		{"POST", "/v1/holds/{id}/capture", true, (*exchange).captureHold},
 		{"POST", "/v1/holds/{id}/void", true, (*exchange).voidHold},
+	}
+}
 
+func walletRoutes() []route {
+	return []route{
 		{"GET", "/", false, (*exchange).getWallet},
 		{"GET", "/wallet", false, (*exchange).getWallet},
 		{"GET", "/wallet/sign-in", false, (*exchange).getWalletSignIn},
@@ -82,7 +99,11 @@ func (s *Server) routes() []route {
 		{"GET", "/wallet/transfers/{id}", false, (*exchange).getWalletTransfer},
 		{"GET", "/wallet/transfers/{id}/events", false, (*exchange).getWalletEvents},
 		{"GET", "/wallet/assets/{name}", false, (*exchange).getWalletAsset},
+	}
+}
 
+func peerRoutes() []route {
+	return []route{
 		{"GET", "/peer/v1/jwks.json", false, (*exchange).getPeerKeys},
 		{"POST", "/peer/v1/transfers", false, (*exchange).postPeerTransfers},
 		{"GET", "/peer/v1/transfers", false, (*exchange).getPeerTransfers},
@@ -90,7 +111,11 @@ func (s *Server) routes() []route {
 		{"POST", "/peer/v1/inquiries", false, (*exchange).postPeerInquiries},
 		{"POST", "/peer/v1/epoch", false, (*exchange).postPeerEpoch},
 		{"GET", "/peer/v1/payees/{number}", false, (*exchange).getPeerPayee},
+	}
+}
 
+func operatorRoutes() []route {
+	return []route{
 		{"GET", "/v1/proofs/trial-balance", false, (*exchange).getTrialBalance},
 
 		{"GET", "/v1/admin/nodes", false, (*exchange).getNodes},

@@ -59,12 +59,18 @@ func TestSecretsComeFromFiles(t *testing.T) {
 	path := write(t, "node.yaml", "system: alpha\nredis: [\"127.0.0.1:6379\"]\nsecret_file: "+seal+"\n")
 	t.Setenv("LOCKSTEP_MYSQL_SOURCE_FILE", source)
 	t.Setenv("LOCKSTEP_MYSQL_REPLICAS_FILE", replicas)
+	t.Setenv("LOCKSTEP_PUBLIC_URL", "https://pay.example")
+	t.Setenv("LOCKSTEP_OIDC_CLIENT_ID", "x")
+	t.Setenv("LOCKSTEP_OIDC_CLIENT_SECRET_FILE", write(t, "oidc", "sesame\n"))
 	config, err := node.Load(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if config.Secret != strings.Repeat("s", 40) || config.MySQL.Source != "u:p@tcp(h:1)/d" {
 		t.Errorf("secret %q, source %q", config.Secret, config.MySQL.Source)
+	}
+	if config.OIDC.ClientSecret != "sesame" || config.OIDC.Issuer != "https://accounts.google.com" {
+		t.Errorf("the provider is %+v", config.OIDC)
 	}
 	if !slices.Equal(config.MySQL.Replicas, []string{"r1", "r2"}) {
 		t.Errorf("replicas %q", config.MySQL.Replicas)
@@ -74,20 +80,24 @@ func TestSecretsComeFromFiles(t *testing.T) {
 // What cannot work is refused with the name of its key.
 func TestUnsoundConfigurationsAreRefusedByName(t *testing.T) {
 	for key, text := range map[string]string{
-		"colour":        sound + "colour: red\n",
-		"system":        strings.Replace(sound, "alpha", "events", 1),
-		"secret":        strings.Replace(sound, "0123456789012345678901234567890123", "short", 1),
-		"source":        strings.Replace(sound, "source", "sources", 1),
-		"locks":         sound + "locks: perhaps\n",
-		"early_release": sound + "early_release: later\n",
-		"reads":         sound + "reads: everywhere\n",
-		"redis":         strings.Replace(sound, `["127.0.0.1:6379"]`, "[]", 1),
-		"currencies":    sound + "currencies: [XXX]\n",
-		"drain":         sound + "drain: 2h\n",
-		"retention":     sound + "retention: 23h\n",
-		"requests":      sound + "requests_max: 0\n",
-		"backoff_max":   sound + "nats: {backoff_max: 10ms}\n",
-		"max_deliver":   sound + "nats: {max_deliver: -1}\n",
+		"colour":             sound + "colour: red\n",
+		"system":             strings.Replace(sound, "alpha", "events", 1),
+		"secret":             strings.Replace(sound, "0123456789012345678901234567890123", "short", 1),
+		"source":             strings.Replace(sound, "source", "sources", 1),
+		"locks":              sound + "locks: perhaps\n",
+		"early_release":      sound + "early_release: later\n",
+		"reads":              sound + "reads: everywhere\n",
+		"redis":              strings.Replace(sound, `["127.0.0.1:6379"]`, "[]", 1),
+		"currencies":         sound + "currencies: [XXX]\n",
+		"drain":              sound + "drain: 2h\n",
+		"retention":          sound + "retention: 23h\n",
+		"requests":           sound + "requests_max: 0\n",
+		"backoff_max":        sound + "nats: {backoff_max: 10ms}\n",
+		"public_url":         sound + "oidc: {client_id: x, client_secret: y}\n",
+		"oidc.client_secret": sound + "public_url: https://pay.example\noidc: {client_id: x}\n",
+		"oidc.client_id":     sound + "public_url: https://pay.example\noidc: {client_secret: x}\n",
+		"oidc.issuer":        sound + "public_url: https://pay.example\noidc: {client_id: x, client_secret: y, issuer: \"http://accounts.example\"}\n",
+		"max_deliver":        sound + "nats: {max_deliver: -1}\n",
 	} {
 		_, err := node.Load(write(t, "node.yaml", text), nil)
 		if err == nil || !strings.Contains(err.Error(), key) {

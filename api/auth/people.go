@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -107,7 +108,7 @@ func scanUser(row interface{ Scan(...any) error }) (user User, passwordHash stri
 // User reads a person. It refuses with NotFound.
 func (a *Authority) User(ctx context.Context, id string) (User, error) {
 	user, _, err := scanUser(a.config.DB.QueryRowContext(ctx, "SELECT "+userColumns+" FROM users WHERE id = ?", id))
-	if err == sql.ErrNoRows {
+	if errors.Is(err, sql.ErrNoRows) {
 		return User{}, ledger.Refuse(ledger.NotFound, "there is no such person")
 	}
 	if err != nil {

@@ -183,6 +183,8 @@ func TestNoSecretIsLogged(t *testing.T) {
 		client.call(http.MethodGet, "/v1/accounts", nil, "Authorization", authorization).expect(t, http.StatusUnauthorized, "unauthenticated")
 	}
 	s.signIn(s.balancer, s.client, "nonsense").expect(t, http.StatusBadRequest, "")
+	s.provider.Lock()
+	defer s.provider.Unlock()
 	v := s.traveller(t)
 	back := v.signIn(alice, "consent")
 	v.visit(http.MethodGet, back+"x", nil).expect(t, http.StatusBadRequest, "login_refused")

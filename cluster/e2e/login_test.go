@@ -111,6 +111,8 @@ func (v traveller) signIn(who local.UserCredentials, last string) string {
 func TestPeopleSignInAtTheProvider(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
+	s.provider.Lock()
+	defer s.provider.Unlock()
 	alice, bob := s.people()[0], s.people()[1]
 	first := s.traveller(t)
 	begun := first.visit(http.MethodGet, s.balancer+"/v1/auth/google/login", nil)

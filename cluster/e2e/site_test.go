@@ -36,6 +36,8 @@ type site struct {
 	contract contract
 	canaries *canaries // around http
 
+	provider sync.Mutex // taken by who needs the OpenID provider, or takes it away
+
 	mu     sync.Mutex
 	tokens map[string]string
 }

@@ -139,8 +139,8 @@ var peopleMutants = []mutant{
 		file: "api/auth/oidc.go",
 		old:  `	if !same(query.Get("state"), begun.State) {`,
 		new:  "	if false {",
-		pkg:  "./api/auth", test: "TestALoginEndsInTheBrowserThatBeganIt",
-		failure: "another browser: got",
+		pkg:  "./api/auth", test: "TestALyingProviderSignsNobodyIn",
+		failure: "wrong state: got",
 	},
 	{
 		name: "login-once",
@@ -165,6 +165,14 @@ var peopleMutants = []mutant{
 		new:  "	if false {",
 		pkg:  "./api/auth", test: "TestNobodyIsSentToAnotherSite",
 		failure: `next="https://evil"`,
+	},
+	{
+		name: "log-canary",
+		file: "api/metrics.go",
+		old:  `slog.String("request_id", x.id), slog.String("method"`,
+		new:  `slog.String("request_id", x.id+x.fiber.Cookies(x.server.cookieName(refreshCookie))), slog.String("method"`,
+		pkg:  "./cluster/e2e", test: "TestNoSecretIsLogged",
+		failure: "has a secret in it",
 	},
 	{
 		name: "log-secrets",
