@@ -92,7 +92,8 @@ func (c *Cluster) installIDP(ctx context.Context) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, npmMax)
 	defer cancel()
-	npm := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--prefer-offline")
+	npm := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--prefer-offline",
+		"--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=20000") // offline, the built-in one is not to be long in coming
 	npm.Dir = building
 	if out, err := npm.CombinedOutput(); err != nil {
 		first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
