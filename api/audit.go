@@ -44,7 +44,7 @@ func (x *exchange) audit() {
 	log.Add(audit.Record{
 		At: x.server.deps.Now().UTC(), Who: who, What: x.route.name(), On: on, From: x.address(), Status: status, Request: x.id,
 	})
-	if x.keepsBooks() || refused || status == fiber.StatusTooManyRequests {
+	if x.keepsBooks() || status >= fiber.StatusBadRequest { // nothing was changed, or nobody knows
 		return
 	}
 	ctx, cancel := context.WithTimeout(x.context(), auditWaitMax)
