@@ -30,16 +30,17 @@ var imports = map[string][]string{
 		"lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/remit",
 		"lockstep/node/store", "lockstep/saga",
 	},
+	"lockstep/node/audit":    nil,
 	"lockstep/node/verify":   nil,
 	"lockstep/api/auth":      {"lockstep/node/ledger"},
 	"lockstep/api/ratelimit": nil,
 	"lockstep/api/console":   {"lockstep/node/ledger"},
 	"lockstep/api": {
-		"lockstep/api/auth", "lockstep/api/console", "lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger",
+		"lockstep/api/auth", "lockstep/api/console", "lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/audit", "lockstep/node/ledger",
 		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/saga",
 	},
 	"lockstep/node": {
-		"lockstep/api", "lockstep/api/auth", "lockstep/api/client", "lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/locks", "lockstep/node/ledger",
+		"lockstep/api", "lockstep/api/auth", "lockstep/api/client", "lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/locks", "lockstep/node/audit", "lockstep/node/ledger",
 		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/saga",
 	},
 }

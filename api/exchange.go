@@ -27,6 +27,7 @@ type exchange struct {
 	language  language
 	started   time.Time
 	principal auth.Principal
+	signed    string // the principal that the request has signed in
 	peer      string // whose signature the request has, on the routes of peers
 	key       string // the Idempotency-Key, checked
 	replayed  bool
@@ -61,6 +62,7 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	if err := x.next(); err != nil {
 		x.fail(err)
 	}
+	x.audit()
 	return nil
 }
 

@@ -255,10 +255,44 @@ func TestAPeerTouchesItsOwnTransfersOnly(t *testing.T) {
 	if p.bank.remitted[ledger.TransferID(paid)].State != ledger.Posted {
 		t.Error("beta changed gamma's transfer")
 	}
+	if got := p.ask(t, "gamma", "GET", preparePath+"?payer=alpha", "").expect(t, 200, ""); got.field("transfers", "0", "id") != paid {
+		t.Errorf("gamma's list is %v", got)
+	}
+	if got := p.ask(t, "beta", "GET", preparePath+"?payer=alpha", "").expect(t, 200, ""); got.field("transfers", "0", "id") != "" {
+		t.Errorf("beta's list is %v", got)
+	}
+	p.ask(t, "beta", "GET", preparePath+"?payer=gamma", "").expect(t, 403, "forbidden")
 	p.ask(t, "beta", "POST", preparePath, prepareOf(payee, id)).expect(t, 200, "")
 	closed := p.ask(t, "gamma", "POST", "/peer/v1/inquiries", fmt.Sprintf(`{"epoch":1,"payer":"gamma","ids":[%q],"if_unknown":"close"}`, id))
 	if closed.field("results", "0", "state") != peers.Unknown || p.bank.remitted[ledger.TransferID(id)].State != ledger.Pending {
 		t.Errorf("gamma closed beta's transfer: %v", closed)
+	}
+}
+
+// A peer's signature is good for nothing but the routes of peers, whatever routes there will be.
+func TestASignatureOpensNoOtherRoute(t *testing.T) {
+	t.Parallel()
+	p := newPeered(t)
+	tried := 0
+	for _, r := range api.RouteFacts() {
+		if r.Scope == "" {
+			continue
+		}
+		body := ""
+		if r.Method == http.MethodPost || r.Method == http.MethodPatch {
+			body = "{}"
+		}
+		path := strings.ReplaceAll(sample(r.Path), "{payer}", "beta")
+		request, _ := p.signed(t, "beta", r.Method, path, body, func(request *http.Request, _ *httpsig.Signer) {
+			request.Header.Set("Content-Type", "application/json")
+		})
+		if got := p.send(t, request); got.status != 401 && got.status != 303 { // or leads a browser to sign in
+			t.Errorf("%s %s with a peer's signature: got %v", r.Method, r.Path, got)
+		}
+		tried++
+	}
+	if tried < 30 {
+		t.Errorf("only %d routes were tried", tried)
 	}
 }
 

@@ -47,6 +47,7 @@ type Deps struct {
 	Logins      Logins // nil: there is no OpenID provider
 	Web         Web
 	Limits      Limits
+	Audit       Audit // nil: nothing is recorded
 	Health      func() Health
 	Locks       func() Locks     // of GET /v1/admin/locks
 	Now         func() time.Time // the database's time

@@ -72,6 +72,7 @@ func (x *exchange) setCookie(name, value string, life time.Duration) {
 
 // setSession gives a session's tokens to the browser.
 func (x *exchange) setSession(s auth.Session) {
+	x.signed = s.User.Principal()
 	now := x.server.deps.Now()
 	x.setCookie(x.server.cookieName(accessCookie), s.Access, s.AccessUntil.Sub(now))
 	x.setCookie(x.server.cookieName(refreshCookie), s.Refresh, s.RefreshUntil.Sub(now))

@@ -18,7 +18,7 @@ const (
 	exportPage     = 200 // read at a time
 )
 
-var statementKinds = []ledger.Kind{ledger.Deposit, ledger.Withdrawal, ledger.Payment, ledger.Captured}
+var statementKinds = []ledger.Kind{ledger.Deposit, ledger.Withdrawal, ledger.Payment, ledger.Captured, ledger.Returned}
 
 // statement is what a person wants to see of an account.
 type statement struct {

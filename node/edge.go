@@ -11,6 +11,7 @@ import (
 	"lockstep/api"
 	"lockstep/api/auth"
 	"lockstep/api/ratelimit"
+	"lockstep/node/audit"
 	"lockstep/node/ledger"
 	"lockstep/node/store"
 )
@@ -35,7 +36,7 @@ func (n *Node) openEdge(ctx context.Context, registry prometheus.Registerer, ver
 	}
 	server, err := api.New(api.Deps{
 		System: n.config.System, Version: string(version), Currencies: n.currencies(), Zone: n.config.zone(), RequestsMax: n.config.RequestsMax, Engine: n.engine,
-		Store: api.Over(n.store), Peers: n.peers, Authority: authority, People: authority, Logins: logins, Web: n.config.web(), Limits: limits, Health: n.health, Locks: n.locks,
+		Store: api.Over(n.store), Peers: n.peers, Authority: authority, People: authority, Logins: logins, Web: n.config.web(), Limits: limits, Audit: n.openAudit(ctx, registry), Health: n.health, Locks: n.locks,
 		Now: n.store.Now, Clock: time.Now, NewID: newID, Logger: n.log, Metrics: registry,
 	})
 	if err != nil {
@@ -44,6 +45,18 @@ func (n *Node) openEdge(ctx context.Context, registry prometheus.Registerer, ver
 	n.server = server
 	n.onClose(server.Shutdown)
 	return nil
+}
+
+// openAudit begins to record who does what.
+func (n *Node) openAudit(ctx context.Context, registry prometheus.Registerer) *audit.Log {
+	log := audit.Open(ctx, n.store.Source(), n.lease.ID, n.log)
+	n.onClose(log.Close)
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "lockstep_audit_records_total", Help: "Audit records that were written.",
+	}, func() float64 { written, _ := log.Stats(); return float64(written) }), prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "lockstep_audit_lost_total", Help: "Audit records that were lost because the database took none for too long.",
+	}, func() float64 { _, lost := log.Stats(); return float64(lost) }))
+	return log
 }
 
 // openLogins is nil where no provider is configured: a true nil, which the edge looks for.

@@ -197,7 +197,7 @@ func bodies(language console.Language) map[string]any {
 	done.State, given.State = ledger.Posted, ledger.Voided
 	cash := ledger.Transfer{ID: transfer.ID, Kind: ledger.Deposit, State: ledger.Posted, From: ledger.Cash, To: transfer.From, PayeeID: 1000, Amount: transfer.Amount, CreatedAt: at, FinishedAt: at}
 	lines := w.Statement([]console.Line{{Entry: ledger.Entry{Account: 1000, Kind: ledger.Captured, Amount: -3, Currency: "KRW", Counterparty: transfer.To, CreatedAt: at}, Description: "<b>evil</b>"}})
-	filter := console.Filter{Kind: "deposit", Kinds: []string{"deposit", "withdrawal", "transfer", "capture"}, Zone: "UTC"}
+	filter := console.Filter{Kind: "deposit", Kinds: []string{"deposit", "withdrawal", "transfer", "capture", "return"}, Zone: "UTC"}
 	return map[string]any{
 		"home":       console.Home{Accounts: accounts, Totals: []console.Amount{accounts[0].Available}, Recent: w.Recent([]ledger.Transfer{transfer, cash, given}, own), More: true},
 		"home empty": console.Home{}, "home quiet": console.Home{Accounts: accounts},

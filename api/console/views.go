@@ -320,8 +320,15 @@ type (
 
 // browsers are told by these words of a User-Agent, the first one that is there: most pretend to be the later ones, too.
 var browsers = []struct{ mark, name string }{
-	{"Edg", "Edge"}, {"SamsungBrowser", "Samsung Internet"}, {"Whale", "Whale"}, {"OPR", "Opera"}, {"Firefox", "Firefox"}, {"FxiOS", "Firefox"},
-	{"Chrome", "Chrome"}, {"CriOS", "Chrome"}, {"Safari", "Safari"},
+	{"Edg", "Edge"},
+	{"SamsungBrowser", "Samsung Internet"},
+	{"Whale", "Whale"},
+	{"OPR", "Opera"},
+	{"Firefox", "Firefox"},
+	{"FxiOS", "Firefox"},
+	{"Chrome", "Chrome"},
+	{"CriOS", "Chrome"},
+	{"Safari", "Safari"},
 }
 
 // platforms likewise.

@@ -40,7 +40,7 @@ const (
 	leaseShare  = 8               // of Burst, taken in advance at most
 	leaseWindow = time.Second / 4 // whose worth is taken in advance at most
 	leaseLife   = time.Second     // after which what was taken and not used is forfeited
-	askTimeout  = 25 * time.Millisecond
+	waitDefault = 25 * time.Millisecond
 	downPause   = time.Second // in which a server that did not answer is left alone
 )
 
@@ -48,6 +48,7 @@ const (
 type Config struct {
 	Addrs  []string         // Redis servers; none: each node counts for itself
 	Prefix string           // of the keys in Redis
+	Wait   time.Duration    // for an answer of Redis; 0: 25 ms
 	Clock  func() time.Time // nil: time.Now
 }
 
@@ -89,6 +90,9 @@ func Open(config Config) (*Limiter, error) {
 	if config.Prefix == "" {
 		return nil, errors.New("ratelimit: the prefix is missing")
 	}
+	if config.Wait == 0 {
+		config.Wait = waitDefault
+	}
 	if config.Clock == nil {
 		config.Clock = time.Now
 	}
@@ -97,7 +101,7 @@ func Open(config Config) (*Limiter, error) {
 		l.shards[i].keys = map[string]*bucket{}
 	}
 	for _, addr := range config.Addrs {
-		l.servers = append(l.servers, newServer(addr))
+		l.servers = append(l.servers, newServer(addr, config.Wait))
 	}
 	return l, nil
 }
@@ -117,7 +121,7 @@ func (l *Limiter) Stats() Stats {
 }
 
 // Use takes one use of a key, or refuses and takes nothing. A key must always come with the same limit. It waits for
-// Redis for 25 ms at most, and not for long after a server failed.
+// Redis for Config.Wait at most, and not at all just after its servers failed.
 func (l *Limiter) Use(ctx context.Context, key string, limit Limit) Decision {
 	if limit == (Limit{}) {
 		return Decision{Allowed: true}
@@ -219,7 +223,7 @@ func (s *shard) forget(now time.Time) {
 // ask takes uses from the first server that answers, beginning with the one that the key belongs to: the same for all
 // nodes. After a failure another server begins to count anew, so that a key may be used another Burst of times.
 func (l *Limiter) ask(ctx context.Context, key string, limit Limit, uses int, now time.Time) (*redis_rate.Result, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.config.Wait)
 	defer cancel()
 	first := place(key, len(l.servers))
 	err := errors.New("ratelimit: no Redis server answers")

@@ -18,9 +18,9 @@ type server struct {
 
 const connectionsMax = 8
 
-func newServer(addr string) *server {
+func newServer(addr string, wait time.Duration) *server {
 	client := redis.NewClient(&redis.Options{
-		Addr: addr, DialTimeout: askTimeout, ReadTimeout: askTimeout, WriteTimeout: askTimeout, PoolTimeout: askTimeout,
+		Addr: addr, DialTimeout: wait, ReadTimeout: wait, WriteTimeout: wait, PoolTimeout: wait,
 		ContextTimeoutEnabled: true, MaxRetries: -1, Protocol: 2, DisableIdentity: true, PoolSize: connectionsMax,
 	})
 	return &server{client: client, limiter: redis_rate.NewLimiter(client)}

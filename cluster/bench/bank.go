@@ -21,17 +21,14 @@ const (
 	richEnough = "1000000000"
 	currency   = "KRW"
 	fillers    = 64 // connections that fill the bank
-
-	bankScopes = `["accounts:read","accounts:write","money:transfer","money:deposit","money:read"]`
 )
 
 // bank is the system under load: who may pay from which account. Account i belongs to principal i % principals.
 type bank struct {
-	nodes    []string // host:port
-	operator local.ClientCredentials
-	clients  []local.ClientCredentials // by principal
-	numbers  []string                  // by account; all are of one length
-	abroad   []string                  // accounts of another system, to be paid
+	nodes   []string  // host:port
+	people  []*person // by principal
+	numbers []string  // by account; all are of one length
+	abroad  []string  // accounts of another system, to be paid
 
 	life   string // begins every idempotency key of this bank
 	keys   atomic.Int64
@@ -39,35 +36,41 @@ type bank struct {
 	signed time.Time
 }
 
+// person is a principal: somebody who has signed in, with the cookies that a browser would send.
+type person struct {
+	cookies []string // name=value
+}
+
+// access is the token of the session, as it could be sent in an Authorization header.
+func (p *person) access() string {
+	for _, cookie := range p.cookies {
+		if name, value, _ := strings.Cut(cookie, "="); strings.HasSuffix(name, "_access") {
+			return value
+		}
+	}
+	return ""
+}
+
 // tokenFresh is how old tokens may be before a load. They live for 15 minutes.
 const tokenFresh = 4 * time.Minute
 
-// openBank makes principals and accounts over REST, as any customer would.
+// openBank makes principals and accounts over REST, as any customer would: people who register and stay signed in.
 func openBank(ctx context.Context, system local.SystemCredentials) (*bank, error) {
 	b := &bank{
-		operator: system.Operator, life: strconv.FormatUint(rand.Uint64(), 36),
-		clients: make([]local.ClientCredentials, principals), numbers: make([]string, accounts),
+		life: strconv.FormatUint(rand.Uint64(), 36), people: make([]*person, principals), numbers: make([]string, accounts),
 	}
 	for _, url := range system.Nodes {
 		b.nodes = append(b.nodes, strings.TrimPrefix(url, "http://"))
 	}
-	w := newWire(b.nodes[0])
-	defer w.close()
-	operator, err := b.signIn(w, b.operator)
-	if err != nil {
-		return nil, err
-	}
-	err = b.parallel(ctx, principals, func(w *wire, i int) error {
-		body := fmt.Sprintf(`{"name":"bench %d","scopes":%s}`, i, bankScopes)
-		return b.post(w, b.head(operator), "/v1/admin/clients", body, &b.clients[i])
-	})
-	if err != nil {
-		return nil, err
+	for i := range b.people { // one after the other: each costs the hash of a password
+		if err := b.register(i); err != nil {
+			return nil, err
+		}
 	}
 	if err := b.renew(ctx); err != nil {
 		return nil, err
 	}
-	err = b.parallel(ctx, accounts, func(w *wire, i int) error {
+	err := b.parallel(ctx, accounts, func(w *wire, i int) error {
 		var account struct{ Number string }
 		head := b.heads[i%principals]
 		if err := b.post(w, head, "/v1/accounts", `{"currency":"`+currency+`"}`, &account); err != nil {
@@ -80,15 +83,15 @@ func openBank(ctx context.Context, system local.SystemCredentials) (*bank, error
 	return b, err
 }
 
-// renew signs all principals in again when their tokens are old.
+// renew renews the sessions of all principals when their tokens are old.
 func (b *bank) renew(ctx context.Context) error {
 	if time.Since(b.signed) < tokenFresh {
 		return nil
 	}
 	heads := make([][]byte, principals)
 	err := b.parallel(ctx, principals, func(w *wire, i int) error {
-		token, err := b.signIn(w, b.clients[i])
-		heads[i] = b.head(token)
+		err := b.session(w, b.people[i], "/v1/auth/refresh", "{}", statusOK)
+		heads[i] = b.head(b.people[i])
 		return err
 	})
 	if err != nil {
@@ -99,8 +102,8 @@ func (b *bank) renew(ctx context.Context) error {
 }
 
 // head is what the requests of one principal have in common, from the first header to the idempotency key.
-func (b *bank) head(token string) []byte {
-	return []byte(" HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer " + token + "\r\nIdempotency-Key: ")
+func (b *bank) head(p *person) []byte {
+	return []byte(" HTTP/1.1\r\nHost: bench\r\nOrigin: http://bench\r\nCookie: " + strings.Join(p.cookies, "; ") + "\r\nIdempotency-Key: ")
 }
 
 // parallel works off 0 to count-1 on connections to all nodes.
@@ -128,20 +131,28 @@ func (b *bank) parallel(ctx context.Context, count int, work func(*wire, int) er
 	return context.Cause(ctx)
 }
 
-func (b *bank) signIn(w *wire, client local.ClientCredentials) (string, error) {
-	form := "grant_type=client_credentials&client_id=" + client.ClientID + "&client_secret=" + client.ClientSecret
-	status, body, err := w.call([]byte("POST /v1/oauth/token HTTP/1.1\r\nHost: bench\r\n" +
-		"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: " + strconv.Itoa(len(form)) + "\r\n\r\n" + form))
+// register makes a person, who is signed in with it.
+func (b *bank) register(i int) error {
+	w := newWire(b.nodes[i%len(b.nodes)])
+	defer w.close()
+	b.people[i] = &person{}
+	body := fmt.Sprintf(`{"username":"bench-%s-%d","password":"%x%x"}`, b.life, i, rand.Uint64(), rand.Uint64())
+	return b.session(w, b.people[i], "/v1/auth/register", body, statusCreated)
+}
+
+// session asks for a person's cookies and keeps them.
+func (b *bank) session(w *wire, p *person, path, body string, want int) error {
+	w.cookies = []string{}
+	defer func() { w.cookies = nil }()
+	status, answer, err := w.call(b.appendPost(nil, b.head(p), path, body))
 	if err != nil {
-		return "", fmt.Errorf("sign %s in: %w", client.ClientID, err)
+		return err
 	}
-	var answer struct {
-		Token string `json:"access_token"`
+	if status != want || len(w.cookies) == 0 {
+		return fmt.Errorf("POST %s: %w: %d %s", path, errAnswer, status, answer)
 	}
-	if err := json.Unmarshal(body, &answer); err != nil || answer.Token == "" {
-		return "", fmt.Errorf("sign %s in: %w: %d %s", client.ClientID, errAnswer, status, body)
-	}
-	return answer.Token, nil
+	p.cookies = w.cookies
+	return nil
 }
 
 // errAnswer is an answer that was not expected.

@@ -64,7 +64,7 @@ func Drive(ctx context.Context, urls []string, conns int, duration time.Duration
 		b.nodes = append(b.nodes, strings.TrimPrefix(url, "http://"))
 	}
 	for i := range principals {
-		b.heads = append(b.heads, b.head(fmt.Sprintf("token-%d", i)))
+		b.heads = append(b.heads, b.head(&person{cookies: []string{fmt.Sprintf("token=%d", i)}}))
 	}
 	l := load{name: "test", conns: conns, duration: duration, request: uniform}
 	if accept != nil {

@@ -108,7 +108,7 @@ func others(b *bank, random *rand.Rand, buffer []byte) ([]byte, int) {
 // only is the same bank, reached at one node.
 func (b *bank) only(node int) *bank {
 	return &bank{
-		nodes: b.nodes[node : node+1], operator: b.operator, clients: b.clients, numbers: b.numbers,
+		nodes: b.nodes[node : node+1], people: b.people, numbers: b.numbers,
 		life: b.life + "-" + strconv.Itoa(int(b.keys.Add(1))), heads: b.heads, signed: b.signed,
 	}
 }

@@ -64,12 +64,7 @@ func compareReads(ctx context.Context, e *env) error {
 
 // awaitReads returns when every node reads from where it should: after its start, a node first looks at its replica.
 func (s *stage) awaitReads(ctx context.Context, want string) error {
-	w := newWire(s.bank.nodes[0])
-	defer w.close()
-	token, err := s.bank.signIn(w, s.bank.clients[0])
-	if err != nil {
-		return err
-	}
+	token := s.bank.people[0].access()
 	ctx, cancel := context.WithTimeout(ctx, servingMax)
 	defer cancel()
 	for _, node := range s.system.Nodes {

@@ -21,6 +21,8 @@ type wire struct {
 	conn    net.Conn
 	reader  *bufio.Reader
 	body    []byte
+
+	cookies []string // those of the next answers are added, when this is not nil
 }
 
 // answerMax is how long a wire waits for an answer unless told otherwise: longer than a node lets a request wait.
@@ -81,6 +83,9 @@ func (w *wire) read() (status int, err error) {
 			}
 		case bytes.EqualFold(name, []byte("Connection")):
 			last = bytes.EqualFold(bytes.TrimSpace(value), []byte("close"))
+		case w.cookies != nil && bytes.EqualFold(name, []byte("Set-Cookie")):
+			cookie, _, _ := bytes.Cut(bytes.TrimSpace(value), []byte(";"))
+			w.cookies = append(w.cookies, string(cookie))
 		case bytes.EqualFold(name, []byte("Transfer-Encoding")):
 			return 0, errMalformed // the nodes never send in chunks
 		}

@@ -6,6 +6,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/google/uuid"
 )
 
 // A daily limit is reached exactly and never exceeded, whatever comes at once over both nodes. A refusal takes nothing.
@@ -70,6 +73,52 @@ func TestDailyLimitIsReachedExactlyAndNeverExceeded(t *testing.T) {
 		if got.status != http.StatusBadRequest {
 			t.Errorf("limits %v: got %v", bad, got)
 		}
+	}
+	s.verify(t)
+}
+
+// What an operator does is recorded before it is answered, and a payment soon after: who, what, to what, from where and
+// with which outcome. The chain of records holds.
+func TestWhatIsDoneIsRecorded(t *testing.T) {
+	t.Parallel()
+	s := shared(t)
+	c, operator := s.as(t, s.client), s.as(t, s.operator)
+	number := c.account("KRW", "100")
+	count := func(parts ...any) int64 {
+		return s.journal(t, `SELECT COUNT(*) FROM audit WHERE records LIKE ?`, "%"+fmt.Sprint(parts...)+"%")
+	}
+	record := func(who, what, on string, status int, request string) string {
+		return fmt.Sprintf(`"who":"%s","what":"%s","on":"%s","from":"127.0.0.1","status":%d,"request":"%s"}`, who, what, on, status, request)
+	}
+	frozen, refused, login := uuid.NewString(), uuid.NewString(), uuid.NewString()
+	operator.call(http.MethodPatch, "/v1/accounts/"+number, object{"status": "frozen"}, "Request-Id", frozen).expect(t, http.StatusOK, "")
+	if count(record("client:"+s.operator.ClientID, "PATCH /v1/accounts/{number}", "/v1/accounts/"+number, 200, frozen)) != 1 {
+		t.Error("what the operator did was answered before it was recorded")
+	}
+	c.get("/v1/admin/nodes", "Request-Id", refused).expect(t, http.StatusForbidden, "forbidden")
+	c.post("/v1/withdrawals", cash(number, "1", "KRW"), "Request-Id", frozen+"-w").expect(t, http.StatusUnprocessableEntity, "account_frozen")
+	operator.call(http.MethodPatch, "/v1/accounts/"+number, object{"status": "open"}).expect(t, http.StatusOK, "")
+	paid := c.post("/v1/withdrawals", cash(number, "1", "KRW"), "Request-Id", frozen+"-p").expect(t, http.StatusCreated, "").field("id")
+	alice := s.browser(t)
+	who := s.people()[0]
+	alice.send(http.MethodPost, "/v1/auth/login", object{"username": who.Username, "password": who.Password}, "Request-Id", login).expect(t, http.StatusOK, "")
+	for what, parts := range map[string]string{
+		"a refused look at the nodes": record("client:"+s.client.ClientID, "GET /v1/admin/nodes", "/v1/admin/nodes", 403, refused),
+		"a refused payment":           record("client:"+s.client.ClientID, "POST /v1/withdrawals", "/v1/withdrawals", 422, frozen+"-w"),
+		"a payment":                   record("client:"+s.client.ClientID, "POST /v1/withdrawals", "/v1/transfers/"+paid, 201, frozen+"-p"),
+		"a login":                     `"what":"POST /v1/auth/login","on":"/v1/auth/login","from":"127.0.0.1","status":200,"request":"` + login,
+	} {
+		deadline := time.Now().Add(10 * time.Second)
+		for count(parts) != 1 {
+			if time.Now().After(deadline) {
+				t.Errorf("%s is recorded %d times: %s", what, count(parts), parts)
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	if got := c.get("/v1/accounts?limit=1"); got.header.Get("RateLimit-Policy") == "" || got.header.Get("RateLimit") == "" {
+		t.Errorf("the answer tells no limit: %v", got.header)
 	}
 	s.verify(t)
 }

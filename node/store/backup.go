@@ -113,7 +113,7 @@ func (d *dumper) dump(ctx context.Context) error {
 		return err
 	}
 	for _, table := range []string{
-		"signing_keys", "peer_keys", "clients", "users", "identities", "serials", "accounts", "daily_limits", "holds", "transfers", "entries", "idempotency", "peers",
+		"signing_keys", "peer_keys", "clients", "users", "identities", "serials", "accounts", "daily_limits", "audit", "audit_heads", "holds", "transfers", "entries", "idempotency", "peers",
 		"exposures", "remittances", "peer_nonces", "reconciliations", "sagas", "barriers", "saga_outbox", "saga_inbox",
 	} {
 		if err := d.table(ctx, table); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lockstep/cluster/local/servers"
+	"lockstep/node/audit"
 	"lockstep/node/ledger"
 	"lockstep/node/posting"
 	"lockstep/node/store"
@@ -210,6 +211,7 @@ func (b *books) fill() {
 	b.refused(0, ledger.AccountClosed, deposit(idle, 1))
 	b.status(b.open("KRW", 0), ledger.Frozen)
 	b.open("JPY", 0) // never used
+	b.record()
 	paid, held, sent := b.limited(1000), b.limited(1000), b.limited(1000)
 	b.do(0, withdraw(paid, 300))
 	b.do(1, transfer(paid, one, 700))
@@ -217,6 +219,19 @@ func (b *books) fill() {
 	b.hold(held, 1000, time.Hour)
 	b.exchange(one, two)
 	b.do(0, remit(ledger.Peer{System: "beta", Settlement: 10}, sent, ledger.NewNumber("beta", 1000), 1000))
+}
+
+// record makes an audit chain of three blocks.
+func (b *books) record() {
+	b.Helper()
+	for node := range 3 {
+		log := audit.Open(b.Context(), b.store.Source(), 1+node%2, storetest.Logger(b))
+		for _, what := range []string{"POST /v1/deposits", "PATCH /v1/accounts/{number}"} {
+			log.Add(audit.Record{At: time.Now().UTC(), Who: principal, What: what, From: "127.0.0.1", Status: 201, Request: uuid.NewString()})
+		}
+		b.must(log.Sync(b.Context()))
+		b.must(log.Close(b.Context()))
+	}
 }
 
 // limited opens an account with a daily limit and more money than that.

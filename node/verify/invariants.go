@@ -18,7 +18,7 @@ type invariant struct {
 
 // invariants are all that must hold of one system's schema at any moment, in a consistent snapshot.
 func invariants() []invariant {
-	return slices.Concat(ofTheSystem(), ofTheJournal(), ofTransfers(), ofRemittances(), ofPeers(), ofAccounts(), ofLimits(), ofHolds(), ofKeys())
+	return slices.Concat(ofTheSystem(), ofTheJournal(), ofTransfers(), ofRemittances(), ofPeers(), ofAccounts(), ofLimits(), ofHolds(), ofKeys(), ofAudit())
 }
 
 // ofTheSystem are about the system as a whole. Its table has a name that MySQL reserves.

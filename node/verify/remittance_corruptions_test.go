@@ -3,7 +3,7 @@ package verify_test
 import "slices"
 
 func allCorruptions() []corruption {
-	return slices.Concat(corruptions, remittanceCorruptions, limitCorruptions)
+	return slices.Concat(corruptions, remittanceCorruptions, limitCorruptions, auditCorruptions)
 }
 
 // remittanceCorruptions are those of transfers between systems, against what exchange leaves in the books of alpha.

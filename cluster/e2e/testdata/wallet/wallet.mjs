@@ -31,7 +31,7 @@ async function open(options = {}) {
   });
   context.on('console', (message) => {
     const provider = given.providers.some((origin) => message.page()?.url().startsWith(origin));
-    const refusal = /Failed to load resource: the server responded with a status of (401|404|422)/.test(message.text());
+    const refusal = /Failed to load resource: (the server responded with a status of (400|401|422)|net::ERR_FAILED)/.test(message.text());
     if (!provider && !refusal && ['error', 'warning'].includes(message.type())) complaints.push(`${message.page()?.url()}: ${message.text()}`);
   });
   context.on('weberror', (error) => complaints.push(String(error.error())));
@@ -341,25 +341,24 @@ const tests = {
   // What the pages look like, on a desk and on a phone, by day and by night.
   async looks(context, number, transfer) {
     const state = await context.storageState();
-    for (const [width, viewport] of Object.entries({ desktop, phone })) {
-      for (const colorScheme of ['light', 'dark']) {
-        const lang = (width === 'phone') === (colorScheme === 'light') ? 'ko' : 'en';
-        const seen = await open({ viewport, colorScheme, storageState: state });
-        const page = await seen.newPage();
-        for (const [name, path] of Object.entries({
-          home: '/wallet?', account: `/wallet/accounts/${number}?`, send: `/wallet/send?account=${number}&to=${given.bobs}&`,
-          transfer: `/wallet/transfers/${transfer}?`, settings: '/wallet/settings?',
-        })) {
-          await page.goto(`${given.alpha}${path}lang=${lang}`);
-          if (name === 'send') await page.locator('[data-payee]:not(.looking):not([hidden])').waitFor();
-          await screen(page, `${width}-${colorScheme}-${lang}-${name}`);
-        }
-        await seen.clearCookies();
-        await page.goto(`${given.alpha}/wallet/sign-in?lang=${lang}`);
-        await screen(page, `${width}-${colorScheme}-${lang}-sign-in`);
-        await seen.close();
+    const look = async (width, viewport, colorScheme) => {
+      const lang = (width === 'phone') === (colorScheme === 'light') ? 'ko' : 'en';
+      const seen = await open({ viewport, colorScheme, storageState: state });
+      const page = await seen.newPage();
+      for (const [name, path] of Object.entries({
+        home: '/wallet?', account: `/wallet/accounts/${number}?`, send: `/wallet/send?account=${number}&to=${given.bobs}&`,
+        transfer: `/wallet/transfers/${transfer}?`, settings: '/wallet/settings?',
+      })) {
+        await page.goto(`${given.alpha}${path}lang=${lang}`);
+        if (name === 'send') await page.locator('[data-payee]:not(.looking):not([hidden])').waitFor();
+        await screen(page, `${width}-${colorScheme}-${lang}-${name}`);
       }
-    }
+      await seen.clearCookies();
+      await page.goto(`${given.alpha}/wallet/sign-in?lang=${lang}`);
+      await screen(page, `${width}-${colorScheme}-${lang}-sign-in`);
+      await seen.close();
+    };
+    await Promise.all(Object.entries({ desktop, phone }).flatMap(([width, viewport]) => ['light', 'dark'].map((scheme) => look(width, viewport, scheme))));
   },
 
   async signOut(context, page, number) {
@@ -385,13 +384,13 @@ const tests = {
 
 mkdirSync(given.screens, { recursive: true });
 try {
-  await tests.password();
-  say('signed in by password');
+  const byPassword = tests.password().then(() => say('signed in by password'));
   const context = await open();
   const page = await context.newPage();
   const person = await tests.google(page);
   say('signed in at the provider');
   const number = await tests.first(page);
+  await byPassword;
   say('deposited');
   await tests.send(page, number);
   say('sent inside and outside');
