@@ -133,6 +133,9 @@ func (l *lane) lock(batch []*task) (*locks.Set, []*task) {
 	for _, t := range batch {
 		names = append(names, t.names...)
 	}
+	if len(names) == 0 {
+		return nil, batch
+	}
 	began := time.Now()
 	l.releases.Wait()
 	set, err := l.locker.Acquire(l.life, names)

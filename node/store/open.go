@@ -95,8 +95,7 @@ func (s *Store) CountOpen(ctx context.Context) (count int, oldest time.Duration,
 // EndedRemittances reads at most limit of the remittances that were posted or voided, the newest first by id, which begins
 // with its time. Tombstones are none: nothing began.
 func (q *Queries) EndedRemittances(ctx context.Context, limit int) ([]ledger.Remittance, error) {
-	list, err := collect(ctx, q.conn, scanRemittance, `SELECT `+remittanceColumns+`, `+movedColumns+remittanceFrom+
-		` WHERE r.state IN ('posted', 'voided') AND t.id IS NOT NULL ORDER BY r.id DESC LIMIT ?`, page(limit))
+	list, err := collect(ctx, q.conn, scanRemittance, remittanceRead+` WHERE r.state IN ('posted', 'voided') AND t.id IS NOT NULL ORDER BY r.id DESC LIMIT ?`, page(limit))
 	if err != nil {
 		return nil, fmt.Errorf("list ended remittances: %w", err)
 	}

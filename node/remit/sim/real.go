@@ -60,7 +60,7 @@ var resets = []string{
 	"DELETE FROM accounts WHERE system_account IS NULL",
 	"UPDATE accounts SET posted = 0, version = 0",
 	"UPDATE exposures SET cap = NULL, reserved = 0, credited = 0, posted = 0, settled = 0",
-	"DELETE FROM remittances", "DELETE FROM transfers", "DELETE FROM entries", "DELETE FROM sagas", "DELETE FROM saga_outbox",
+	"DELETE FROM remittances", "DELETE FROM remittance_statements", "DELETE FROM transfers", "DELETE FROM entries", "DELETE FROM sagas", "DELETE FROM saga_outbox",
 }
 
 // Reset empties the database and opens the accounts and caps of the rows.
