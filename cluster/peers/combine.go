@@ -24,7 +24,7 @@ type combiner[Q, A any] struct {
 	flying  int
 	company int           // questions of a late request; a smaller one after it halves that
 	took    time.Duration // by the last request
-	timer   *time.Timer // until the patience of those that wait ends; nil when none runs
+	timer   *time.Timer   // until the patience of those that wait ends; nil when none runs
 }
 
 type question[Q, A any] struct {
@@ -96,7 +96,10 @@ func (c *combiner[Q, A]) wait() {
 	if c.timer != nil {
 		return
 	}
-	patience := min(c.took/2, c.patience)
+	patience := c.patience
+	if c.took > 0 {
+		patience = min(c.took/2, patience)
+	}
 	if c.flying == 0 {
 		patience = min(c.took/companyShare, companyWaitMax)
 	}

@@ -76,6 +76,9 @@ type Conclude struct {
 	Failure    Code  // of Voided
 	PayeeEpoch int64 // of Posted: from the peer's promise
 	Epoch      int64 // of this system, when it asked for the promise
+
+	// Held is the remittance as it was read before, if it was: what of it never changes needs no second reading.
+	Held *Remittance
 }
 
 // Accounts is the payer and our stripe of the peer's settlement account.

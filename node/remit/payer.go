@@ -127,6 +127,7 @@ func (d *Desk) decide(ctx context.Context, r ledger.Remittance, decision ledger.
 		return err
 	}
 	decision.ID, decision.Peer, decision.From, decision.Currency = r.ID, peer, r.Transfer.From, r.Transfer.Amount.Currency
+	decision.Held = &r
 	final, err := d.submit(ctx, decision)
 	if err != nil {
 		return err

@@ -101,7 +101,7 @@ func TestASagaIsNotLoggedBehindTheBackOfItsEnd(t *testing.T) {
 	tx, err := s.Begin(ctx)
 	must(t, err)
 	defer tx.Rollback()
-	remotes, err := store.LockRemotes(ctx, tx, nil, []ledger.TransferID{r.ID})
+	remotes, err := store.LockRemotes(ctx, tx, nil, []ledger.TransferID{r.ID}, nil)
 	if err != nil || remotes.Logged[r.ID] || len(remotes.Remittances) != 1 {
 		t.Fatalf("locked %+v, %v", remotes, err)
 	}
@@ -123,7 +123,7 @@ func TestASagaIsNotLoggedBehindTheBackOfItsEnd(t *testing.T) {
 		t.Fatalf("%d, %v", logged, err)
 	}
 	write(t, s, func(tx *store.Tx) {
-		remotes, err := store.LockRemotes(ctx, tx, nil, []ledger.TransferID{second.ID})
+		remotes, err := store.LockRemotes(ctx, tx, nil, []ledger.TransferID{second.ID}, nil)
 		if err != nil || !remotes.Logged[second.ID] {
 			t.Errorf("locked %+v, %v", remotes, err)
 		}

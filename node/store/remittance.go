@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -39,16 +40,51 @@ type Remotes struct {
 
 // LockRemotes locks exposures by their keys and then remittances by their ids, with the transfers that they move; both must be
 // sorted, and exposures were made before. Remittances without a row are left out: to insert one of them waits for whoever
-// inserts the same, and RowRaced tells that it was second.
-func LockRemotes(ctx context.Context, tx *Tx, keys []ledger.ExposureKey, ids []ledger.TransferID) (r Remotes, err error) {
+// inserts the same, and RowRaced tells that it was second. Those of held were read before, or are of interest only for how they
+// stand (nil): of them only what changes is read, unless they have ended meanwhile.
+func LockRemotes(ctx context.Context, tx *Tx, keys []ledger.ExposureKey, ids []ledger.TransferID, held map[ledger.TransferID]*ledger.Remittance) (r Remotes, err error) {
 	r.Logged = map[ledger.TransferID]bool{}
 	askStanding(tx, &r.Standing)
 	askExposures(tx, keys, &r.Exposures)
 	askRemittances(tx, ids, &r)
-	if err := tx.Answers(ctx); err != nil {
+	var ended []ledger.TransferID
+	askHeld(tx, held, &r, &ended)
+	if err = tx.Answers(ctx); err == nil && len(ended) > 0 {
+		askRemittances(tx, ended, &r)
+		err = tx.Answers(ctx)
+	}
+	if err != nil {
 		return r, fmt.Errorf("lock exposures and remittances: %w", err)
 	}
 	return r, nil
+}
+
+// askHeld locks remittances of which the rest is known. Two batches cannot wait for one another's although these come behind the
+// others, for the exposures that both lock first keep them apart.
+func askHeld(tx *Tx, held map[ledger.TransferID]*ledger.Remittance, r *Remotes, ended *[]ledger.TransferID) {
+	if len(held) == 0 {
+		return
+	}
+	ids := slices.Sorted(maps.Keys(held))
+	tx.ask(`SELECT r.id, r.payer_system, r.payee_system, r.state, r.payer_epoch, r.payee_epoch, r.finished_at, r.credited_at, r.look_at IS NULL
+		FROM remittances r FORCE INDEX (PRIMARY) WHERE r.id IN (`+marks(len(ids))+`) ORDER BY r.id FOR UPDATE`, func(rows *sql.Rows) error {
+		var now ledger.Remittance
+		var finished, credited sql.NullTime
+		var logged bool
+		err := rows.Scan(&now.ID, &now.Payer, &now.Payee, &now.State, &now.PayerEpoch, &now.PayeeEpoch, &finished, &credited, &logged)
+		now.FinishedAt, now.CreditedAt = finished.Time, credited.Time
+		if known := held[now.ID]; known != nil {
+			if now.Final() || known.Final() {
+				*ended = append(*ended, now.ID)
+				return err
+			}
+			whole := *known
+			whole.State, whole.PayerEpoch, whole.PayeeEpoch = now.State, now.PayerEpoch, now.PayeeEpoch
+			now = whole
+		}
+		r.Remittances, r.Logged[now.ID] = append(r.Remittances, now), logged
+		return err
+	}, anys(ids)...)
 }
 
 func askRemittances(tx *Tx, ids []ledger.TransferID, r *Remotes) {

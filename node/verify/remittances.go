@@ -9,14 +9,16 @@ func ofRemittances() []invariant {
 			"remittances_are_whole", "a remittance is between this system and another, has a known state, an end unless it is pending, and a reason if it failed",
 			"SELECT r.id, CONCAT(r.state, ' from ', r.payer_system, ' to ', r.payee_system, ', epochs ', r.payer_epoch, ' and ', r.payee_epoch, " +
 				"', failure ', r.failure, ', finished ', COALESCE(r.finished_at, 'never'), ', credited ', COALESCE(r.credited_at, 'never')) " +
-				"FROM remittances r JOIN `system` s ON s.only = 1 " +
+				"FROM remittances r JOIN `system` s ON s.only = 1 LEFT JOIN remittance_statements w ON w.id = r.id " +
 				`WHERE (r.state IN ('pending', 'posted', 'voided', 'refused', 'conflict') AND
 					(r.payer_system = s.id) <> (r.payee_system = s.id) AND r.payer_epoch >= 0 AND r.payee_epoch >= 0 AND
 					(r.finished_at IS NULL) = (r.state = 'pending') AND COALESCE(r.finished_at >= r.created_at, TRUE) AND
 					(r.failure <> '') = (r.state IN ('voided', 'refused', 'conflict')) AND
 					(r.state <> 'refused' OR r.payee_system = s.id) AND
 					(r.credited_at IS NULL OR r.state = 'posted' AND r.payer_system = s.id AND r.credited_at >= r.finished_at) AND
-					(COALESCE(r.statement, '') = '' OR r.state = 'posted' AND r.payee_system = s.id)) IS NOT TRUE`,
+					(COALESCE(w.statement, r.statement, '') = '' OR r.state = 'posted' AND r.payee_system = s.id)) IS NOT TRUE
+				UNION ALL SELECT w.id, 'a statement without a remittance' FROM remittance_statements w LEFT JOIN remittances r ON r.id = w.id
+				WHERE r.id IS NULL`,
 		},
 		{
 			"remittances_name_their_peer", "the other system of a remittance is a known peer",
