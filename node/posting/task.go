@@ -62,11 +62,12 @@ func newTask(command Command, system string, now time.Time) *task {
 	return t
 }
 
-// foregone tells whether an operation ends what was held or promised before: it needs no Redis lock. Such locks keep commands
-// from waiting for rows in which much is going on, but this one takes its turn on the row in any case, and briefly.
+// foregone tells whether an operation goes without Redis locks. They keep commands from waiting for one another's rows; but
+// these steps of transfers between systems wait for the row of their exposure in any case, one batch after the other, and all but
+// the first end what was held or promised before, which nothing can refuse.
 func foregone(operation ledger.Operation) bool {
 	switch operation.(type) {
-	case ledger.Conclude, ledger.Credit, ledger.Release:
+	case ledger.Prepare, ledger.Conclude, ledger.Credit, ledger.Release:
 		return true
 	}
 	return false
