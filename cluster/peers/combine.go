@@ -118,7 +118,7 @@ func (c *combiner[Q, A]) fly(batch []*question[Q, A]) {
 	defer c.mu.Unlock()
 	c.took = time.Since(began)
 	c.flying--
-	c.launch(false)
+	c.launch(c.flying == 0) // what waits has had company by now
 }
 
 // send asks a batch; one that is refused whole is asked again in halves, down to the question that is refused alone.

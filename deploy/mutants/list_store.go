@@ -399,4 +399,12 @@ var storeMutants = []mutant{
 		pkg:  "./node/store", test: "TestPagesOfSeveralAccountsMissAndRepeatNothing",
 		failure: "pages of 1:",
 	},
+	{
+		name: "remittance-room",
+		file: "node/store/remittance.go",
+		old:  "	roomToEnd    = 16 ",
+		new:  "	roomToEnd    = 0 ",
+		pkg:  "./node/store", test: "TestRowsOfATransferBetweenSystemsDoNotGrow",
+		failure: "the remittance has grown",
+	},
 }

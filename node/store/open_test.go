@@ -198,3 +198,42 @@ func TestEndsOfRemittancesAreWrittenToTheirOwnRows(t *testing.T) {
 		t.Errorf("after the end there is %s", got)
 	}
 }
+
+// A row that grows has to move: it is as long from its beginning as it will be at its end.
+func TestRowsOfATransferBetweenSystemsDoNotGrow(t *testing.T) {
+	t.Parallel()
+	s := storetest.Open(t)
+	own := s.System()
+	stripes := [2]ledger.AccountID{ledger.Lane{Node: 1}.Stripe(10, "KRW"), ledger.Lane{Node: 1}.Stripe(11, "KRW")}
+	bytes := func(id ledger.TransferID) (remittance, transfer int) {
+		t.Helper()
+		must(t, s.Source().QueryRowContext(testContext(t), `SELECT LENGTH(r.state) + LENGTH(r.failure) + LENGTH(COALESCE(r.room, '')) +
+			8 * ((r.finished_at IS NOT NULL) + (r.credited_at IS NOT NULL) + (r.look_at IS NOT NULL)) + LENGTH(COALESCE(r.statement, '')),
+			LENGTH(t.state) + LENGTH(COALESCE(t.room, '')) + 8 * ((t.finished_at IS NOT NULL) + (t.payer_id IS NOT NULL) + (t.payee_id IS NOT NULL))
+			FROM remittances r JOIN transfers t ON t.id = r.id WHERE r.id = ?`, id).Scan(&remittance, &transfer))
+		return remittance, transfer
+	}
+	for i, systems := range [][2]string{{own, "beta"}, {"beta", own}, {own, "beta"}} {
+		r := begun(t, s, i, systems[0], systems[1], time.Hour)
+		before, moved := bytes(r.ID)
+		r.State, r.FinishedAt = ledger.Posted, r.CreatedAt
+		switch i {
+		case 0:
+			r.Transfer.PayeeID = stripes[0]
+		case 1:
+			r.Transfer.PayerID, r.Statement = stripes[0], "signed"
+		case 2:
+			r.State, r.Failure = ledger.Voided, ledger.PeerUnavailable
+		}
+		r.Transfer.State, r.Transfer.FinishedAt = r.State, r.FinishedAt
+		write(t, s, func(tx *store.Tx) { store.UpdateRemittances(tx, []ledger.Remittance{r}) })
+		ended, movedEnd := bytes(r.ID)
+		if i == 0 {
+			r.CreditedAt = r.FinishedAt
+			write(t, s, func(tx *store.Tx) { store.NoteCredits(tx, []ledger.Remittance{r}) })
+		}
+		if credited, _ := bytes(r.ID); ended > before || credited > ended || movedEnd > moved {
+			t.Errorf("case %d: the remittance has grown from %d to %d to %d bytes, the transfer from %d to %d", i, before, ended, credited, moved, movedEnd)
+		}
+	}
+}
