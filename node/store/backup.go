@@ -114,7 +114,7 @@ func (d *dumper) dump(ctx context.Context) error {
 	}
 	for _, table := range []string{
 		"signing_keys", "peer_keys", "clients", "serials", "accounts", "holds", "transfers", "entries", "idempotency", "peers",
-		"exposures", "remittances", "remittance_statements", "peer_nonces", "reconciliations", "sagas", "barriers", "saga_outbox", "saga_inbox",
+		"exposures", "remittances", "remittance_statements", "remittance_looks", "peer_nonces", "reconciliations", "sagas", "barriers", "saga_outbox", "saga_inbox",
 	} {
 		if err := d.table(ctx, table); err != nil {
 			return fmt.Errorf("back up %s: %w", table, err)

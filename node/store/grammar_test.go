@@ -115,7 +115,7 @@ type grammar struct {
 }
 
 // mysqlNames are the functions and the variables that statements may use. The parser takes any.
-const mysqlNames = `char_func coalesce concat count date_sub date_add get_lock greatest if left lpad max min release_lock sha2
+const mysqlNames = `char_func coalesce concat count date_sub date_add find_in_set get_lock greatest if left lpad max min release_lock sha2
 	substring_index sum timestampdiff unhex unix_timestamp utc_timestamp version wait_for_executed_gtid_set
 	@@autocommit @@gtid_executed @@innodb_flush_log_at_trx_commit @@innodb_lock_wait_timeout @@lock_wait_timeout
 	@@max_execution_time @@max_heap_table_size @@net_write_timeout @@read_only @@sort_buffer_size @@sql_mode @@super_read_only @@sync_binlog @@time_zone

@@ -48,7 +48,7 @@ func sagasOf(tb testing.TB, s *store.Store) (rows string) {
 	tb.Helper()
 	must(tb, s.Source().QueryRowContext(testContext(tb), `SELECT COALESCE(GROUP_CONCAT(text ORDER BY text SEPARATOR ' '), '') FROM
 		(SELECT CONCAT(kind, RIGHT(id, 1)) AS text FROM sagas WHERE state = 'running'
-		UNION ALL SELECT CONCAT('open', RIGHT(id, 1)) FROM remittances WHERE look_at IS NOT NULL) AS both_of`).Scan(&rows))
+		UNION ALL SELECT CONCAT('open', RIGHT(id, 1)) FROM remittances WHERE state = 'pending' AND (look_at IS NULL) <> (room IS NULL)) AS both_of`).Scan(&rows))
 	return rows
 }
 
@@ -235,5 +235,54 @@ func TestRowsOfATransferBetweenSystemsDoNotGrow(t *testing.T) {
 		if credited, _ := bytes(r.ID); ended > before || credited > ended || movedEnd > moved {
 			t.Errorf("case %d: the remittance has grown from %d to %d to %d bytes, the transfer from %d to %d", i, before, ended, credited, moved, movedEnd)
 		}
+	}
+}
+
+// What began in one batch and is due at once is looked after by one row; what is in somebody's hands keeps its look.
+func TestALookStaysForWhatIsInHand(t *testing.T) {
+	t.Parallel()
+	s := storetest.Open(t)
+	var list []ledger.Remittance
+	var starts []ledger.SagaStart
+	now := s.Now().Truncate(time.Microsecond)
+	for i := range 24 {
+		id := ledger.TransferID(fmt.Sprintf("0197a0b2-0000-7000-8000-%012d", i))
+		if i%8 == 7 { // of a peer that makes others
+			id = ledger.TransferID(fmt.Sprintf("%08d-0000-4000-8000-000000000000", i))
+		}
+		list = append(list, ledger.Remittance{ID: id, Payer: "beta", Payee: s.System(), State: ledger.Pending, PayerEpoch: 1, ExpiresAt: now, CreatedAt: now})
+		starts = append(starts, ledger.SagaStart{ID: id})
+	}
+	write(t, s, func(tx *store.Tx) { store.InsertRemittances(tx, list, starts...) })
+	count := func(query string) (n int) {
+		t.Helper()
+		must(t, s.Source().QueryRowContext(testContext(t), query).Scan(&n))
+		return n
+	}
+	if n := count("SELECT COUNT(*) FROM remittance_looks"); n != 1 {
+		t.Errorf("what began together has %d looks", n)
+	}
+	if open, _, err := s.CountOpen(testContext(t)); err != nil || open != len(list) {
+		t.Errorf("%d are open, %v", open, err)
+	}
+	tx, err := s.Begin(testContext(t))
+	must(t, err)
+	defer tx.Rollback()
+	_, err = store.LockRemotes(testContext(t), tx, nil, []ledger.TransferID{list[3].ID, list[5].ID}, nil)
+	must(t, err)
+	for i, step := range []struct{ limit, want int }{{10, 10}, {100, 12}, {100, 0}} {
+		if n, err := s.LogDueSagas(testContext(t), step.limit); err != nil || n != step.want {
+			t.Errorf("look %d: %d were due, not %d, %v", i, n, step.want, err)
+		}
+	}
+	if open, _, err := s.CountOpen(testContext(t)); err != nil || open != 2 {
+		t.Errorf("%d are open while two are in hand, %v", open, err)
+	}
+	must(t, tx.Rollback())
+	if n, err := s.LogDueSagas(testContext(t), 100); err != nil || n != 2 || count("SELECT COUNT(*) FROM remittance_looks") != 0 {
+		t.Errorf("of those that are free again %d were due, %v", n, err)
+	}
+	if n := count("SELECT COUNT(*) FROM sagas WHERE state = 'running' AND kind = 'await'"); n != len(list) {
+		t.Errorf("%d sagas run", n)
 	}
 }

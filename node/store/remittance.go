@@ -66,7 +66,7 @@ func askHeld(tx *Tx, held map[ledger.TransferID]*ledger.Remittance, r *Remotes, 
 		return
 	}
 	ids := slices.Sorted(maps.Keys(held))
-	tx.ask(`SELECT r.id, r.payer_system, r.payee_system, r.state, r.payer_epoch, r.payee_epoch, r.finished_at, r.credited_at, r.look_at IS NULL
+	tx.ask(`SELECT r.id, r.payer_system, r.payee_system, r.state, r.payer_epoch, r.payee_epoch, r.finished_at, r.credited_at, `+loggedNow+`
 		FROM remittances r FORCE INDEX (PRIMARY) WHERE r.id IN (`+marks(len(ids))+`) ORDER BY r.id FOR UPDATE`, func(rows *sql.Rows) error {
 		var now ledger.Remittance
 		var finished, credited sql.NullTime
@@ -91,7 +91,7 @@ func askRemittances(tx *Tx, ids []ledger.TransferID, r *Remotes) {
 	if len(ids) == 0 {
 		return
 	}
-	tx.ask(`SELECT `+remittanceColumns+`, `+movedColumns+`, r.look_at IS NULL`+remittanceFrom+
+	tx.ask(`SELECT `+remittanceColumns+`, `+movedColumns+`, `+loggedNow+remittanceFrom+
 		` WHERE r.id IN (`+marks(len(ids))+`) ORDER BY r.id FOR UPDATE`, func(rows *sql.Rows) error {
 		var logged bool
 		remittance, err := scanRemittanceAnd(rows, &logged)
@@ -188,31 +188,29 @@ func InsertRemittances(tx *Tx, remittances []ledger.Remittance, sagas ...ledger.
 		after[start.ID] = start.After
 	}
 	for _, r := range remittances {
-		var lookAt time.Time
-		if wait, starts := after[r.ID]; starts {
-			lookAt = r.CreatedAt.Add(wait)
-		}
 		rows.row(r.ID, r.Payer, r.Payee, r.State, r.PayerEpoch, r.PayeeEpoch, r.ExpiresAt, r.Failure, r.Language, r.RequestID,
-			r.CreatedAt, ending(r.FinishedAt), ending(r.CreditedAt), party(r.Account(tx.store.System())), ending(lookAt), nullable(r.Origin),
+			r.CreatedAt, ending(r.FinishedAt), ending(r.CreditedAt), party(r.Account(tx.store.System())), nullable(r.Origin),
 			roomFor(!r.Final(), roomToEnd))
 		if t := r.Transfer; t != nil {
 			moved.row(t.ID, r.Payer, t.Kind, t.State, t.From, t.To, party(t.PayerID), party(t.PayeeID), t.Amount.Minor, t.Amount.Currency,
-				t.Description, t.Reference, nil, t.CreatedAt, ending(t.FinishedAt), roomFor(!r.Final(), roomToEnd))
+				t.Description, t.Reference, nil, t.CreatedAt, ending(t.FinishedAt), roomFor(!r.Final(), roomToMove))
 		}
 		stated.statement(r)
 	}
 	rows.queue(tx, `INSERT INTO remittances (id, payer_system, payee_system, state, payer_epoch, payee_epoch, expires_at, failure,
-		language, request_id, created_at, finished_at, credited_at, account_id, look_at, origin, room)`, "")
+		language, request_id, created_at, finished_at, credited_at, account_id, origin, room)`, "")
 	moved.queue(tx, `INSERT INTO transfers (id, payer_system, kind, state, from_number, to_number, payer_id, payee_id,
 		amount, currency, description, reference, hold_id, created_at, finished_at, room)`, "")
 	stated.queue(tx, insertStatements, "")
+	insertLooks(tx, remittances, after)
 }
 
 // A row that grows has to move within its page, and as a page is full of such rows, the server packs it anew again and again
 // and logs it whole: that cost more than all else of a transfer. So a row is made as large as it will be, and gives its
 // room away as its columns are filled.
 const (
-	roomToEnd    = 16 // bytes of two columns that are empty until the end: two times, or a time and an account
+	roomToEnd    = 24 // bytes of the end's time, and of that of the credit or of a failure
+	roomToMove   = 16 // of a transfer's end and of its other account
 	roomToCredit = 8  // of the time when a peer has credited
 )
 

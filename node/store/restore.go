@@ -167,7 +167,7 @@ func (s *Store) replace(ctx context.Context, snapshot Snapshot, in io.ReadSeeker
 	for _, table := range []string{
 		"lanes", "nodes", // first: nodes that still run lose their lanes, and end
 		"signing_keys", "peer_keys", "clients", "serials", "accounts", "holds", "transfers", "entries", "idempotency", "peers",
-		"exposures", "remittances", "remittance_statements", "peer_nonces", "reconciliations", "sagas", "barriers", "saga_outbox", "saga_inbox",
+		"exposures", "remittances", "remittance_statements", "remittance_looks", "peer_nonces", "reconciliations", "sagas", "barriers", "saga_outbox", "saga_inbox",
 	} {
 		if _, err := conn.ExecContext(ctx, "TRUNCATE TABLE "+table); err != nil {
 			return fmt.Errorf("empty %s: %w", table, err)

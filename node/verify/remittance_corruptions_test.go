@@ -94,6 +94,9 @@ var remittanceCorruptions = []corruption{
 	{"sagas_follow_their_remittance", "UPDATE sagas SET id = UUID() WHERE state = 'running' LIMIT 1"},
 	{"sagas_follow_their_remittance", "UPDATE remittances SET look_at = NULL WHERE look_at IS NOT NULL"},
 	{"sagas_follow_their_remittance", "UPDATE remittances SET look_at = created_at WHERE look_at IS NULL AND state = 'pending' LIMIT 1"},
+	{"sagas_follow_their_remittance", "UPDATE remittances SET room = NULL WHERE look_at IS NULL AND state = 'pending' LIMIT 1"},
+	{"sagas_follow_their_remittance", "DELETE FROM remittance_looks"},
+	{"sagas_follow_their_remittance", "UPDATE remittance_looks SET remittances = CONCAT(remittances, 'x')"},
 	{"sagas_follow_their_remittance", "UPDATE remittances SET look_at = created_at WHERE state = 'posted' LIMIT 1"},
 	{"sagas_follow_their_remittance", "UPDATE remittances SET look_at = created_at WHERE state = 'refused' LIMIT 1"},
 

@@ -44,13 +44,14 @@ func ofRemittances() []invariant {
 					(t.to_number = 'cash' OR t.to_number LIKE CONCAT(s.id, '-%'))) IS NOT TRUE`,
 		},
 		{
-			"sagas_follow_their_remittance", "a pending remittance has a time at which somebody looks after it, or else a saga of its side's kind that has not ended; a final one has neither",
+			"sagas_follow_their_remittance", "a pending remittance is named by what says when somebody looks after it, or else has a saga of its side's kind that has not ended; a final one has neither",
 			"SELECT r.id, CONCAT(r.state, ' from ', r.payer_system, ', looked after ', COALESCE(r.look_at, 'never'), " +
 				"COALESCE(CONCAT(', saga ', g.kind, ' ', g.state), ', no saga')) " +
 				"FROM remittances r JOIN `system` s ON s.only = 1 " + `LEFT JOIN sagas g ON g.id = r.id
 				WHERE CASE
 					WHEN r.state <> 'pending' THEN r.look_at IS NULL AND COALESCE(g.state IN ('done', 'failed'), TRUE)
-					WHEN r.look_at IS NOT NULL THEN g.id IS NULL
+					WHEN (r.look_at IS NULL) <> (r.room IS NULL) THEN g.id IS NULL AND (r.room IS NULL OR
+						EXISTS (SELECT 1 FROM remittance_looks l WHERE FIND_IN_SET(r.id, l.remittances)))
 					ELSE g.state IN ('running', 'compensating', 'parked') AND g.kind = IF(r.payer_system = s.id, 'remit', 'await')
 					END IS NOT TRUE
 			UNION ALL SELECT g.id, CONCAT(g.kind, ' ', g.state, ', no remittance') FROM sagas g LEFT JOIN remittances r ON r.id = g.id
