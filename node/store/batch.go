@@ -169,7 +169,7 @@ func readRemitted(ctx context.Context, tx *Tx, ids []ledger.TransferID, results 
 		results[r.ID] = ledger.Result{Transfer: r.Transfer, Remittance: &r}
 		return err
 	}
-	query := `SELECT ` + remittanceColumns + `, ` + movedColumns + remittanceFrom + ` WHERE r.id IN (` + marks(len(ids)) + `)`
+	query := remittanceRead + ` WHERE r.id IN (` + marks(len(ids)) + `)`
 	if err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {
 		return fmt.Errorf("read remittances: %w", err)
 	}

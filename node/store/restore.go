@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 )
 
@@ -164,12 +165,7 @@ func (s *Store) replace(ctx context.Context, snapshot Snapshot, in io.ReadSeeker
 	if err != nil {
 		return fmt.Errorf("close the database to nodes: %w", err)
 	}
-	for _, table := range []string{
-		"lanes", "nodes", // first: nodes that still run lose their lanes, and end
-		"sessions", "refresh_tokens", "denials", "throttles", "login_states", // in no backup: everybody signs in again
-		"signing_keys", "peer_keys", "clients", "users", "identities", "serials", "accounts", "holds", "transfers", "entries", "idempotency", "peers",
-		"exposures", "remittances", "peer_nonces", "reconciliations", "sagas", "barriers", "saga_outbox", "saga_inbox",
-	} {
+	for _, table := range slices.Concat(droppedTables, keptTables) {
 		if _, err := conn.ExecContext(ctx, "TRUNCATE TABLE "+table); err != nil {
 			return fmt.Errorf("empty %s: %w", table, err)
 		}
