@@ -69,7 +69,7 @@ func (e Event) encode() (json.RawMessage, error) {
 	if err := e.validate(); err != nil {
 		return nil, err
 	}
-	if e.DataContentType == "" && e.Data == nil && plain(e.ID, e.Source, e.Type, e.Subject, e.Statement) {
+	if e.DataContentType == "" && e.Data == nil && plain(e.ID, e.Source, e.Type, e.Subject, e.Trace, e.Statement) {
 		return e.plainly(), nil
 	}
 	return json.Marshal(e)
@@ -102,6 +102,9 @@ func (e Event) plainly() []byte {
 	}
 	if e.Epoch != 0 {
 		item = strconv.AppendInt(append(item, `,"epoch":`...), e.Epoch, 10)
+	}
+	if e.Trace != "" {
+		item = append(append(append(item, `,"traceparent":"`...), e.Trace...), '"')
 	}
 	if e.Statement != "" {
 		item = append(append(append(item, `,"statement":"`...), e.Statement...), '"')

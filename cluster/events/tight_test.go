@@ -14,7 +14,7 @@ func TestAnEventIsPackedAsJSON(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 500, time.FixedZone("", 3600))
 	for _, event := range []events.Event{
 		{ID: "1", Source: "s", Type: "t"},
-		{ID: "1", Source: "s", Type: "t", Subject: "x", Time: at, Epoch: -7, Statement: "a.b.c"},
+		{ID: "1", Source: "s", Type: "t", Subject: "x", Time: at, Epoch: -7, Trace: "00-a-b-01", Statement: "a.b.c"},
 		{ID: `1"\\`, Source: "s<", Type: "t&\u2028", Subject: "한글\x01", Time: at},
 		{ID: "1", Source: "s", Type: "t", DataContentType: "x/y", Data: json.RawMessage(`{"a":1}`)},
 	} {

@@ -96,17 +96,6 @@ func describe(ctx context.Context, db *sql.DB, system string) (Snapshot, error) 
 	return snapshot, nil
 }
 
-// What a backup holds, in the order in which it is written and read, and what a restore empties besides: the nodes' rows
-// first, so that those which still run lose their lanes and end, and people's sessions, for everybody signs in again.
-var (
-	keptTables = []string{
-		"signing_keys", "peer_keys", "clients", "users", "identities", "serials", "accounts", "daily_limits", "audit", "audit_heads", "holds",
-		"transfers", "entries", "idempotency", "peers", "exposures", "remittances", "remittance_statements", "remittance_looks", "peer_nonces",
-		"reconciliations", "sagas", "barriers", "saga_outbox", "saga_inbox",
-	}
-	droppedTables = []string{"lanes", "nodes", "sessions", "refresh_tokens", "denials", "throttles", "login_states"}
-)
-
 // dumper writes one backup.
 type dumper struct {
 	tx       *sql.Tx
@@ -123,7 +112,11 @@ func (d *dumper) dump(ctx context.Context) error {
 	if err := d.mark(backupHeader, d.snapshot); err != nil {
 		return err
 	}
-	for _, table := range keptTables {
+	for _, table := range []string{
+		"signing_keys", "peer_keys", "clients", "users", "identities", "serials", "accounts", "daily_limits", "audit", "audit_heads", "holds",
+		"transfers", "entries", "idempotency", "peers", "exposures", "remittances", "remittance_statements", "remittance_looks", "peer_nonces",
+		"reconciliations", "sagas", "barriers", "saga_outbox", "saga_inbox",
+	} {
 		if err := d.table(ctx, table); err != nil {
 			return fmt.Errorf("back up %s: %w", table, err)
 		}

@@ -183,8 +183,10 @@ func scanTransferAnd(rows *sql.Rows, more ...any) (ledger.Transfer, error) {
 	var t ledger.Transfer
 	var payer, payee sql.NullInt64
 	var finished sql.NullTime
-	err := rows.Scan(append([]any{&t.ID, &t.Kind, &t.State, &t.From, &t.To, &payer, &payee, &t.Amount.Minor, &t.Amount.Currency,
-		&t.Description, &t.Reference, &t.Hold, &t.CreatedAt, &finished}, more...)...)
+	err := rows.Scan(append([]any{
+		&t.ID, &t.Kind, &t.State, &t.From, &t.To, &payer, &payee, &t.Amount.Minor, &t.Amount.Currency,
+		&t.Description, &t.Reference, &t.Hold, &t.CreatedAt, &finished,
+	}, more...)...)
 	t.PayerID, t.PayeeID, t.FinishedAt = ledger.AccountID(payer.Int64), ledger.AccountID(payee.Int64), finished.Time
 	return t, err
 }
