@@ -114,7 +114,7 @@ func checkNode(ctx context.Context) error {
 	}
 	major, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(string(out)), "v"), ".")
 	if number, err := strconv.Atoi(major); err != nil || number < nodeMajorMin {
-		return fmt.Errorf("Node is %s, and has to be %d or newer", strings.TrimSpace(string(out)), nodeMajorMin)
+		return fmt.Errorf("there is Node %s, and it has to be %d or newer", strings.TrimSpace(string(out)), nodeMajorMin)
 	}
 	return nil
 }

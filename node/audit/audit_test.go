@@ -88,7 +88,11 @@ func TestSyncIsAboutWhatIsStored(t *testing.T) {
 	config, database := storetest.Database(t)
 	db := storetest.OpenWith(t, config).Source()
 	log := audit.Open(t.Context(), db, 1, storetest.Logger(t))
-	defer log.Close(context.Background())
+	defer func() {
+		if err := log.Close(context.Background()); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}()
 	if err := log.Sync(t.Context()); err != nil {
 		t.Errorf("with nothing to store: %v", err)
 	}

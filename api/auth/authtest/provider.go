@@ -107,7 +107,11 @@ func (p *Provider) Visit(tb testing.TB, address string) url.Values {
 	tb.Helper()
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	defer client.CloseIdleConnections()
-	answer, err := client.Get(address)
+	request, err := http.NewRequestWithContext(tb.Context(), http.MethodGet, address, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	answer, err := client.Do(request)
 	if err != nil {
 		tb.Fatal(err)
 	}
