@@ -219,6 +219,7 @@ const (
 	publishJitter   = 0.2                    // so that the attempts of a message take about as long as its deliveries would
 	announcedMax    = 4096                   // messages that wait to be published at once; the sweeper takes the rest
 	peersPause      = 20 * time.Millisecond  // what several batches decide travels together, for no client waits for it
+	peersRest       = 200 * time.Millisecond // between two messages to peers: of many decisions each message tells many
 	ownEventsPause  = 250 * time.Millisecond // own listeners are told together, for nobody's money waits for them
 	publishedMax    = 64                     // publications that wait to be forgotten
 	forgetPause     = 500 * time.Millisecond // before the sweeper would publish again what was published
@@ -243,8 +244,8 @@ func (n *Node) announce(ctx context.Context) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var publishing sync.WaitGroup
 	published := make(chan []string, publishedMax)
-	publishing.Go(func() { n.publishFrom(ctx, n.toPeers, peersPause, published) })
-	publishing.Go(func() { n.publishFrom(ctx, n.toOwn, ownEventsPause, published) })
+	publishing.Go(func() { n.publishFrom(ctx, n.toPeers, peersPause, peersRest, published) })
+	publishing.Go(func() { n.publishFrom(ctx, n.toOwn, ownEventsPause, 0, published) })
 	var forgetting sync.WaitGroup
 	forgetting.Go(func() { n.forget(context.WithoutCancel(ctx), published) })
 	n.onClose(func(context.Context) error {
@@ -276,8 +277,10 @@ func (n *Node) forget(ctx context.Context, published <-chan []string) {
 	}
 }
 
-// publishFrom publishes what comes, all that comes within the pause together, and hands on what was taken.
-func (n *Node) publishFrom(ctx context.Context, queue <-chan saga.Message, pause time.Duration, published chan<- []string) {
+// publishFrom publishes what comes, all that comes within the pause together, and hands on what was taken. From one publication
+// to the next it rests.
+func (n *Node) publishFrom(ctx context.Context, queue <-chan saga.Message, pause, rest time.Duration, published chan<- []string) {
+	var last time.Time
 	for {
 		var batch []saga.Message
 		select {
@@ -289,8 +292,9 @@ func (n *Node) publishFrom(ctx context.Context, queue <-chan saga.Message, pause
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(pause):
+		case <-time.After(max(pause, rest-time.Since(last))):
 		}
+		last = time.Now()
 		for more := true; more && len(batch) < outboxWorkers; {
 			select {
 			case message := <-queue:

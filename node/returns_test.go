@@ -35,8 +35,10 @@ func TestWhatNoAccountCanTakeComesBack(t *testing.T) {
 	backup := w.beta.backup()
 	forgotten := w.beta.empty()
 	for _, pay := range []client.Payment{
-		{From: payer, To: closed, Amount: "300"}, {From: payer, To: forgotten, Amount: "20"},
-		{From: gone, To: closed, Amount: "40"}, {From: frozen, To: closed, Amount: "5"},
+		{From: payer, To: closed, Amount: "300"},
+		{From: payer, To: forgotten, Amount: "20"},
+		{From: gone, To: closed, Amount: "40"},
+		{From: frozen, To: closed, Amount: "5"},
 	} {
 		pay.Currency = krw
 		_, err := w.alpha.client.Transfer(w.context(), pay)

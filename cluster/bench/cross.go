@@ -62,6 +62,11 @@ func (s *stage) judgeCross(ctx context.Context, payees local.SystemCredentials, 
 	s.record(across.load())
 	s.record(alone.load())
 	s.figure("between two systems / inside one", across.perSecond()/inside.perSecond(), "", atLeast(0.3))
+	for _, r := range []result{inside, across} {
+		s.say("%s, processor time per transfer in us: %s", r.name, r.used.per(len(r.samples)))
+	}
+	s.figure("processor time of a transfer inside one system / between two",
+		perTransfer(inside.used.total(), len(inside.samples))/perTransfer(across.used.total(), len(across.samples)), "")
 	s.figure("between two systems, one client, p50", milliseconds(alone.quantile(0.5)), "ms", atMost(25))
 	var requests, prepares float64
 	for node := range s.system.AdminURLs {

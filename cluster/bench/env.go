@@ -132,10 +132,12 @@ func (s *stage) measure(ctx context.Context, l load) (result, error) {
 	if err := s.bank.renew(ctx); err != nil {
 		return result{}, err
 	}
+	before := s.spent()
 	r, err := s.bank.run(ctx, l)
 	if err != nil {
 		return result{}, err
 	}
+	r.used = s.spent().since(before)
 	if err := s.noteMemory(ctx); err != nil {
 		return result{}, err
 	}

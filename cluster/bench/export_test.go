@@ -73,3 +73,9 @@ func Drive(ctx context.Context, urls []string, conns int, duration time.Duration
 	r, err := b.run(ctx, l)
 	return len(r.samples), err
 }
+
+// Of the processor time of the cluster's processes.
+var (
+	CPUTimes = cpuTimes
+	KindOf   = kindOf
+)

@@ -20,6 +20,7 @@ type result struct {
 	took    time.Duration
 	samples []sample // successes, in no order
 	others  int      // other answers, which the load's judge accepted
+	used    cpu      // meanwhile
 }
 
 // between keeps what succeeded from one moment of the load to another.
@@ -51,6 +52,7 @@ func join(rounds ...result) result {
 		all.took += r.took
 		all.others += r.others
 		all.samples = append(all.samples, r.samples...)
+		all.used = all.used.plus(r.used)
 	}
 	return all
 }

@@ -213,7 +213,8 @@ func (x *crossing) bothDirections(t *testing.T) {
 // it shares its signature, as do its parts.
 func (x *crossing) signers(tb testing.TB, since time.Time) int64 {
 	tb.Helper()
-	return x.sides[1].journal(tb, "SELECT COALESCE(MAX(headers), 0) FROM (SELECT COUNT(DISTINCT SUBSTRING_INDEX(statement, '.', 1)) AS headers "+
-		"FROM remittances WHERE payer_system = 'alpha' AND state = 'posted' AND statement IS NOT NULL AND created_at > ? "+
-		"GROUP BY LENGTH(statement) - LENGTH(REPLACE(statement, '.', ''))) AS of_a_form", since.UTC().Add(-time.Second))
+	return x.sides[1].journal(tb, "SELECT COALESCE(MAX(headers), 0) FROM (SELECT COUNT(DISTINCT SUBSTRING_INDEX(word, '.', 1)) AS headers "+
+		"FROM remittances r JOIN (SELECT id AS of_id, statement AS word FROM remittance_statements) w ON of_id = r.id "+
+		"WHERE payer_system = 'alpha' AND state = 'posted' AND created_at > ? "+
+		"GROUP BY LENGTH(word) - LENGTH(REPLACE(word, '.', ''))) AS of_a_form", since.UTC().Add(-time.Second))
 }

@@ -99,6 +99,7 @@ func trials(h belongings) map[string]map[string]trial {
 func forbidden(path string) trial {
 	return trial{path: path, owner: 403, other: 403, code: "forbidden"}
 }
+
 func unsigned(path string) trial {
 	return trial{path: path, owner: 401, other: 401, code: "signature_invalid"}
 }

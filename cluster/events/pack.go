@@ -1,9 +1,11 @@
 package events
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -67,12 +69,58 @@ func (e Event) encode() (json.RawMessage, error) {
 	if err := e.validate(); err != nil {
 		return nil, err
 	}
+	if e.DataContentType == "" && e.Data == nil && plain(e.ID, e.Source, e.Type, e.Subject, e.Trace, e.Statement) {
+		return e.plainly(), nil
+	}
 	return json.Marshal(e)
 }
+
+// plain tells whether texts stand in JSON as they are.
+func plain(texts ...string) bool {
+	for _, text := range texts {
+		for i := range len(text) {
+			if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// plainly is json.Marshal for an event without data whose texts are plain: most are, and their statements are long.
+func (e Event) plainly() []byte {
+	item := make([]byte, 0, len(e.ID)+len(e.Source)+len(e.Type)+len(e.Subject)+len(e.Statement)+eventBytes)
+	item = append(append(item, `{"specversion":"`...), e.SpecVersion...)
+	item = append(append(item, `","id":"`...), e.ID...)
+	item = append(append(item, `","source":"`...), e.Source...)
+	item = append(append(append(item, `","type":"`...), e.Type...), '"')
+	if e.Subject != "" {
+		item = append(append(append(item, `,"subject":"`...), e.Subject...), '"')
+	}
+	if !e.Time.IsZero() {
+		item = append(e.Time.AppendFormat(append(item, `,"time":"`...), time.RFC3339Nano), '"')
+	}
+	if e.Epoch != 0 {
+		item = strconv.AppendInt(append(item, `,"epoch":`...), e.Epoch, 10)
+	}
+	if e.Trace != "" {
+		item = append(append(append(item, `,"traceparent":"`...), e.Trace...), '"')
+	}
+	if e.Statement != "" {
+		item = append(append(append(item, `,"statement":"`...), e.Statement...), '"')
+	}
+	return append(item, '}')
+}
+
+// eventBytes is what surrounds the texts of an event.
+const eventBytes = 160
 
 // Unpack returns, for each item of a batch, the event and the error that it has, so that a bad one can be parked alone. An
 // item that is no event still has its Raw. Data that are no batch at all are one bad item.
 func Unpack(data []byte) ([]Event, []error) {
+	if events, failures, tight := unpackTight(data); tight {
+		return events, failures
+	}
 	var items []json.RawMessage
 	if err := json.Unmarshal(data, &items); err != nil {
 		return []Event{{Raw: data}}, []error{fmt.Errorf("read a batch of events: %w", err)}
@@ -82,6 +130,83 @@ func Unpack(data []byte) ([]Event, []error) {
 		events[i], failures[i] = decode(item)
 	}
 	return events, failures
+}
+
+// unpackTight is Unpack for a batch as Pack writes it; false when it may be another, or none at all.
+func unpackTight(data []byte) (events []Event, failures []error, tight bool) {
+	items, tight := split(data)
+	if !tight {
+		return nil, nil, false
+	}
+	events, failures = make([]Event, len(items)), make([]error, len(items))
+	for i, item := range items {
+		events[i], failures[i] = decode(item)
+		if odd := (*json.SyntaxError)(nil); errors.As(failures[i], &odd) {
+			return nil, nil, false
+		}
+	}
+	return events, failures, true
+}
+
+// split finds the items of a batch of objects with nothing but a comma between them. It looks at strings and braces only, and so
+// once at the long statements, for each item is read by itself afterwards.
+func split(data []byte) (items []json.RawMessage, tight bool) {
+	if len(data) < 2 || data[0] != '[' || data[len(data)-1] != ']' {
+		return nil, false
+	}
+	rest := data[1 : len(data)-1]
+	for len(rest) > 0 {
+		end := objectEnd(rest)
+		if end == 0 {
+			return nil, false
+		}
+		items = append(items, json.RawMessage(rest[:end]))
+		switch rest = rest[end:]; {
+		case len(rest) == 0:
+		case len(rest) > 1 && rest[0] == ',':
+			rest = rest[1:]
+		default:
+			return nil, false
+		}
+	}
+	return items, true
+}
+
+// objectEnd is where the object ends that text begins with, 0 if it does not.
+func objectEnd(text []byte) int {
+	if text[0] != '{' {
+		return 0
+	}
+	depth := 0
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '{':
+			depth++
+		case '}':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		case '"':
+			i = stringEnd(text, i)
+		}
+	}
+	return 0
+}
+
+// stringEnd is where the string ends that begins at a place, or the end of the text.
+func stringEnd(text []byte, begin int) int {
+	for at := begin + 1; at < len(text); {
+		quote := bytes.IndexByte(text[at:], '"')
+		if quote < 0 {
+			break
+		}
+		escape := bytes.IndexByte(text[at:at+quote], '\\')
+		if escape < 0 {
+			return at + quote
+		}
+		at += escape + 2
+	}
+	return len(text)
 }
 
 func decode(item json.RawMessage) (Event, error) {

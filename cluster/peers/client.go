@@ -28,8 +28,8 @@ const (
 	flyingMax    = 4               // requests of a kind under way to one peer
 	answerMax    = 1 << 20         // bytes
 	questionsMax = 60 << 10        // bytes of what one request asks; a peer takes bodies of 64 KiB
-	worthFlying  = 64              // prepares that make a request while another one is under way
-	patienceMax  = 20 * time.Millisecond
+	worthFlying  = 128             // prepares that make a request while another one is under way
+	patienceMax  = 50 * time.Millisecond
 	breakerAfter = 5 // failures in a row, and a peer is left alone
 	breakerPause = time.Second
 )

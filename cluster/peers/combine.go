@@ -15,14 +15,16 @@ type combiner[Q, A any] struct {
 	size     func(question Q) int // bytes of a question in a request
 	limit    int                  // requests under way at a time
 	worth    int                  // questions that make a request beside others
-	patience time.Duration        // that a question has for company
+	patience time.Duration        // that a question has for company at most; otherwise half the time of a request
 	bytesMax int                  // of the questions of one request; a longer one travels alone
 	onBatch  func(questions int)
 
 	mu      sync.Mutex
 	waiting []*question[Q, A]
 	flying  int
-	timer   *time.Timer // until the patience of those that wait ends; nil when none runs
+	company int           // questions of a late request; a smaller one after it halves that
+	took    time.Duration // by the last request
+	timer   *time.Timer   // until the patience of those that wait ends; nil when none runs
 }
 
 type question[Q, A any] struct {
@@ -33,6 +35,14 @@ type question[Q, A any] struct {
 	err    error
 	done   chan struct{}
 }
+
+// Questions come in crowds, for it is batches that the clients' commands were in. The first one of a crowd, which would find no
+// request under way, waits a moment for the others.
+const (
+	companyMin     = 8
+	companyShare   = 8 // of the time of a request
+	companyWaitMax = 10 * time.Millisecond
+)
 
 // errRefusedWhole marks an answer that says no to a whole request: one item may be to blame, so the halves are asked.
 type errRefusedWhole struct{ error }
@@ -58,11 +68,12 @@ func (c *combiner[Q, A]) do(ctx context.Context, asked Q) (A, error) {
 // launch sends what waits, if there is room and it is time. The caller holds the lock.
 func (c *combiner[Q, A]) launch(impatient bool) {
 	for len(c.waiting) > 0 && c.flying < c.limit {
-		if c.flying > 0 && len(c.waiting) < c.worth && !impatient {
+		if len(c.waiting) < c.worth && !impatient && (c.flying > 0 || c.company >= companyMin) {
 			c.wait()
 			return
 		}
 		count := c.fitting()
+		c.company = max(count, c.company/2)
 		batch := c.waiting[:count:count]
 		c.waiting = c.waiting[count:]
 		c.flying++
@@ -85,7 +96,14 @@ func (c *combiner[Q, A]) wait() {
 	if c.timer != nil {
 		return
 	}
-	c.timer = time.AfterFunc(c.patience, func() {
+	patience := c.patience
+	if c.took > 0 {
+		patience = min(c.took/2, patience)
+	}
+	if c.flying == 0 {
+		patience = min(c.took/companyShare, companyWaitMax)
+	}
+	c.timer = time.AfterFunc(patience, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.timer = nil
@@ -94,11 +112,13 @@ func (c *combiner[Q, A]) wait() {
 }
 
 func (c *combiner[Q, A]) fly(batch []*question[Q, A]) {
+	began := time.Now()
 	c.send(batch)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.took = time.Since(began)
 	c.flying--
-	c.launch(false)
+	c.launch(c.flying == 0) // what waits has had company by now
 }
 
 // send asks a batch; one that is refused whole is asked again in halves, down to the question that is refused alone.

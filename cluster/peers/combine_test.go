@@ -116,6 +116,50 @@ func TestARequestBesideOthersWaitsForCompany(t *testing.T) {
 	all.Wait()
 }
 
+// Where questions came in a crowd the next ones come in one, too: the first of them does not leave alone. One that comes alone
+// after all waits for a moment only, and after a few such nobody waits.
+func TestTheFirstOfACrowdWaitsForTheOthers(t *testing.T) {
+	t.Parallel()
+	const many = 64
+	c, flights := tower(1, 10_000)
+	c.Gathers(many, time.Hour)
+	all := crowd{tb: t, c: c}
+	all.ask(0)
+	first := <-flights
+	for i := 1; i <= many; i++ {
+		all.ask(i)
+	}
+	until(t, "they wait", func() bool { return c.Waiting() == many })
+	first.answer <- nil
+	together := <-flights
+	together.answer <- nil
+	all.Wait()
+	c.Took(time.Hour)
+	began := time.Now()
+	all.ask(1)
+	f := <-flights
+	if waited := time.Since(began); len(together.questions) != many || len(f.questions) != 1 || waited < peers.CompanyWaitMax {
+		t.Errorf("after a request that asked %d, one that asked %v left after %s", len(together.questions), f.questions, waited)
+	}
+	f.answer <- nil
+	all.Wait()
+	for range 3 { // 32, 16, 8
+		c.Took(0)
+		all.ask(1)
+		f := <-flights
+		f.answer <- nil
+		all.Wait()
+	}
+	c.Took(time.Hour)
+	if began = time.Now(); c.Company() >= 8 {
+		t.Errorf("after requests that asked one, %d are expected", c.Company())
+	}
+	all.ask(1)
+	f = <-flights
+	f.answer <- nil
+	all.Wait()
+}
+
 func TestPatienceForCompanyEnds(t *testing.T) {
 	t.Parallel()
 	c, flights := tower(4, 1000)

@@ -9,6 +9,8 @@ import (
 const (
 	FlyingMax    = flyingMax
 	BreakerAfter = breakerAfter
+
+	CompanyWaitMax = companyWaitMax
 )
 
 // Combiner is a combiner of numbers, each as long as it says.
@@ -22,6 +24,20 @@ func NewCombiner(limit, bytesMax int, ask func(ctx context.Context, questions []
 // Gathers makes requests beside others wait until they have so many questions, or for so long.
 func (c *Combiner) Gathers(worth int, patience time.Duration) {
 	c.inside.worth, c.inside.patience = worth, patience
+}
+
+// Took says how long the last request took.
+func (c *Combiner) Took(took time.Duration) {
+	c.inside.mu.Lock()
+	defer c.inside.mu.Unlock()
+	c.inside.took = took
+}
+
+// Company is how many questions are expected to come together.
+func (c *Combiner) Company() int {
+	c.inside.mu.Lock()
+	defer c.inside.mu.Unlock()
+	return c.inside.company
 }
 
 // Do asks.

@@ -70,7 +70,7 @@ func (m *Memory) Verify(jws string, keys func(keyID string) (ed25519.PublicKey, 
 			return "", nil, err
 		}
 	}
-	h, err := parseHeader(decoded[0])
+	h, err := m.header(decoded[0])
 	if err != nil {
 		return "", nil, err
 	}
@@ -138,10 +138,13 @@ func parseHeader(text []byte) (h header, err error) {
 
 func encode(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }
 
+// strict refuses spare bits.
+var strict = base64.RawURLEncoding.Strict()
+
 // decode refuses what encode does not write: line ends, which the standard library passes over, and spare bits.
 func decode(text string) ([]byte, error) {
-	data, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || encode(data) != text {
+	data, err := strict.DecodeString(text)
+	if err != nil || strings.ContainsAny(text, "\r\n") {
 		return nil, fmt.Errorf("%w: a part is not in base64url", ErrInvalid)
 	}
 	return data, nil

@@ -103,12 +103,36 @@ func nodeOf(a, b hash) hash {
 
 func rootText(root hash) []byte { return append([]byte{markRoot}, root[:]...) }
 
-// Memory remembers which roots were found to be signed, so that the statements of one message cost one signature. It is safe
-// for many goroutines; the zero value remembers nothing yet.
+// Memory remembers which roots were found to be signed, and the last header that was read, so that the statements of one
+// message cost one signature and one reading. It is safe for many goroutines; the zero value remembers nothing yet.
 type Memory struct {
 	mu    sync.Mutex
 	known map[signedRoot]bool
 	order []signedRoot
+	last  *readHeader // nil before the first
+}
+
+// readHeader is a header that was found to be right in form, with its text.
+type readHeader struct {
+	text string
+	header
+}
+
+// header reads a header, or knows it.
+func (m *Memory) header(text []byte) (header, error) {
+	m.mu.Lock()
+	last := m.last
+	m.mu.Unlock()
+	if last != nil && last.text == string(text) {
+		return last.header, nil
+	}
+	h, err := parseHeader(text)
+	if err == nil {
+		m.mu.Lock()
+		m.last = &readHeader{string(text), h}
+		m.mu.Unlock()
+	}
+	return h, err
 }
 
 // signedRoot is a root with all that its signature depends on.

@@ -374,4 +374,20 @@ var engineMutants = []mutant{
 		pkg:  "./api", test: "TestASignedRequestIsTakenOnce",
 		failure: "replayed: got 200",
 	},
+	{
+		name: "held-remittance-ended",
+		file: "node/store/remittance.go",
+		old:  "if now.Final() || known.Final() {",
+		new:  "if false {",
+		pkg:  "./node/posting", test: "TestADecisionWithOldKnowledgeFindsTheEnd",
+		failure: "the second decision shows",
+	},
+	{
+		name: "redis-lock-of-a-client",
+		file: "node/posting/task.go",
+		old:  "case ledger.Prepare, ledger.Conclude,",
+		new:  "case ledger.Remit, ledger.Prepare, ledger.Conclude,",
+		pkg:  "./node/posting", test: "TestAStepThatEndsWhatWasHeldNeedsNoRedisLock",
+		failure: "the command of a client comes back",
+	},
 }

@@ -370,10 +370,18 @@ var storeMutants = []mutant{
 	{
 		name: "saga-logged-under-lock",
 		file: "node/store/open.go",
-		old:  "openDue = `look_at <= UTC_TIMESTAMP(6) ORDER BY look_at LIMIT ? FOR UPDATE SKIP LOCKED`",
-		new:  "openDue = `look_at <= UTC_TIMESTAMP(6) ORDER BY look_at LIMIT ?`",
+		old:  "lock := ` ORDER BY id FOR UPDATE SKIP LOCKED`",
+		new:  "lock := ` ORDER BY id`",
 		pkg:  "./node/store", test: "TestASagaIsNotLoggedBehindTheBackOfItsEnd",
 		failure: "sagas were logged whose remittance is in hand",
+	},
+	{
+		name: "look-of-what-is-in-hand",
+		file: "node/store/open.go",
+		old:  "if len(rest) == 0 {",
+		new:  "if len(rest) >= 0 {",
+		pkg:  "./node/store", test: "TestALookStaysForWhatIsInHand",
+		failure: "of those that are free again",
 	},
 	{
 		name: "failover-to-a-replica",
@@ -398,5 +406,13 @@ var storeMutants = []mutant{
 		new:  "next.sequences[w.account] = w.steps[0].sequence",
 		pkg:  "./node/store", test: "TestPagesOfSeveralAccountsMissAndRepeatNothing",
 		failure: "pages of 1:",
+	},
+	{
+		name: "remittance-room",
+		file: "node/store/remittance.go",
+		old:  "	roomToEnd    = 24 ",
+		new:  "	roomToEnd    = 0 ",
+		pkg:  "./node/store", test: "TestRowsOfATransferBetweenSystemsDoNotGrow",
+		failure: "the remittance has grown",
 	},
 }

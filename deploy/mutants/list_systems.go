@@ -276,4 +276,20 @@ var systemsMutants = []mutant{
 		pkg:  "./cluster/e2e", test: "TestAPromotedReplicaLearnsWhatItMissedFromThePeer/alpha",
 		failure: "a failover under a source that takes writes: <nil>",
 	},
+	{
+		name: "header-of-another-statement",
+		file: "cluster/statement/tree.go",
+		old:  "if last != nil && last.text == string(text) {",
+		new:  "if last != nil {",
+		pkg:  "./cluster/statement", test: "TestAMemoryTakesNoHeaderForAnother",
+		failure: "got <nil>, want statement: invalid",
+	},
+	{
+		name: "company-of-a-crowd",
+		file: "cluster/peers/combine.go",
+		old:  "(c.flying > 0 || c.company >= companyMin)",
+		new:  "(c.flying > 0 || c.company >= 1<<30)",
+		pkg:  "./cluster/peers", test: "TestTheFirstOfACrowdWaitsForTheOthers",
+		failure: "after a request that asked 64",
+	},
 }

@@ -78,6 +78,9 @@ type Conclude struct {
 	PayeeEpoch int64  // of Posted: from the peer's promise
 	Epoch      int64  // of this system, when it asked for the promise
 	Trace      string // of the request that began the transfer; a node that goes on with another's transfer does not know it
+
+	// Held is the remittance as it was read before, if it was: what of it never changes needs no second reading.
+	Held *Remittance
 }
 
 // Accounts is the payer, or our stripe of suspense that a return is paid from, and our stripe of the peer's settlement account.

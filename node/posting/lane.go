@@ -24,6 +24,7 @@ type lane struct {
 	stripes map[ledger.AccountID]bool
 	exposed map[ledger.ExposureKey]bool // exposures that are there
 	kept    map[ledger.AccountID]bool   // accounts whose rows another transaction kept when they were last tried
+	company int                         // commands of a late batch with steps between systems; a smaller one after it halves that
 
 	releases sync.WaitGroup // of Redis locks, under way
 	unlocked *locks.Set     // the last one that was given back
@@ -58,8 +59,15 @@ func (l *lane) run() {
 		began := time.Now()
 		l.process(batch)
 		l.queue.release(batch)
-		if took := time.Since(began); len(batch) >= remoteGatherFrom && betweenSystems(batch) {
-			l.gather(len(batch), min(took, remoteGatherMax), remoteGatherStep)
+		took := time.Since(began)
+		if betweenSystems(batch) {
+			l.company = max(len(batch), l.company/2)
+		} else {
+			l.company = 0
+		}
+		if l.company >= remoteGatherFrom {
+			l.queue.await()
+			l.gather(l.company, min(took, remoteGatherMax), remoteGatherStep)
 		} else {
 			l.gather(len(batch), took/gatherShare, gatherStep)
 		}
@@ -77,8 +85,8 @@ const (
 // as the last batch took.
 const (
 	remoteGatherFrom = 16 // commands: few clients are not made to wait for one another
-	remoteGatherMax  = 25 * time.Millisecond
-	remoteGatherStep = 2 * time.Millisecond
+	remoteGatherMax  = 50 * time.Millisecond
+	remoteGatherStep = 4 * time.Millisecond
 )
 
 // betweenSystems tells whether a batch has a step of a transfer between two systems.
@@ -132,6 +140,9 @@ func (l *lane) lock(batch []*task) (*locks.Set, []*task) {
 	var names []string
 	for _, t := range batch {
 		names = append(names, t.names...)
+	}
+	if len(names) == 0 {
+		return nil, batch
 	}
 	began := time.Now()
 	l.releases.Wait()

@@ -45,6 +45,7 @@ func (l *lane) tell(b *batch) error {
 	return nil
 }
 
+// ownEvents are for listeners who want to hear how a transfer has ended; that one has begun is no news worth a message.
 func ownEvents(book *ledger.Book) map[string][]string {
 	events := map[string][]string{}
 	note := func(name, id string) { events[name] = append(events[name], id) }
@@ -53,7 +54,7 @@ func ownEvents(book *ledger.Book) map[string][]string {
 	}
 	made, changed := book.ChangedRemittances()
 	for _, remittance := range slices.Concat(made, changed) {
-		if remittance.Transfer != nil && !book.Noted(remittance.ID) { // the peer's credit is no news of the transfer
+		if remittance.Transfer != nil && remittance.Final() && !book.Noted(remittance.ID) { // the peer's credit is no news of the transfer
 			note("transfer."+string(remittance.State), string(remittance.ID))
 		}
 	}

@@ -81,6 +81,19 @@ func (q *queue) take() []*task {
 	}
 }
 
+// await waits until tasks wait, or the queue is closed.
+func (q *queue) await() {
+	for {
+		q.mu.Lock()
+		ready, changed := q.closed || len(q.tasks) > 0, q.changed
+		q.mu.Unlock()
+		if ready {
+			return
+		}
+		<-changed
+	}
+}
+
 // waitFor waits for a change, or until the next task that was given back may be taken.
 func waitFor(changed <-chan struct{}, next time.Time) {
 	if next.IsZero() {

@@ -37,7 +37,7 @@ func (l *lane) makeExposures(tasks []*task) error {
 // lockRemotes locks what commands between systems need beside accounts: exposures first, then remittances.
 func (l *lane) lockRemotes(ctx context.Context, b *batch) error {
 	var keys []ledger.ExposureKey
-	var ids []ledger.TransferID
+	whole, held := map[ledger.TransferID]bool{}, map[ledger.TransferID]*ledger.Remittance{}
 	any := false
 	for i, t := range b.tasks {
 		remote, is := t.Operation.(ledger.RemoteOperation)
@@ -46,13 +46,25 @@ func (l *lane) lockRemotes(ctx context.Context, b *batch) error {
 		}
 		any = true
 		keys = append(keys, remote.Exposures()...)
-		ids = append(ids, remote.Remittances()...)
+		known, brief := heldBefore(remote)
+		for _, id := range remote.Remittances() {
+			if whole[id] = whole[id] || !brief; held[id] == nil {
+				held[id] = known
+			}
+		}
 	}
 	if !any {
 		return nil
 	}
+	var ids []ledger.TransferID
+	for id := range whole {
+		if whole[id] {
+			ids = append(ids, id)
+			delete(held, id)
+		}
+	}
 	slices.Sort(ids)
-	remotes, err := store.LockRemotes(ctx, b.tx, ledger.SortExposures(keys), slices.Compact(ids))
+	remotes, err := store.LockRemotes(ctx, b.tx, ledger.SortExposures(keys), ids, held)
 	if err != nil {
 		return err
 	}
@@ -60,6 +72,17 @@ func (l *lane) lockRemotes(ctx context.Context, b *batch) error {
 	b.book.WithPeers(remotes.Remittances, remotes.Exposures)
 	b.book.Stand(remotes.Standing.Epoch, remotes.Standing.Reconciled)
 	return nil
+}
+
+// heldBefore tells whether a step needs no more of its remittances than what may have changed, and what it brings of them.
+func heldBefore(step ledger.RemoteOperation) (held *ledger.Remittance, brief bool) {
+	switch step := step.(type) {
+	case ledger.NoteCredit:
+		return nil, true
+	case ledger.Conclude:
+		return step.Held, step.Held != nil
+	}
+	return nil, false
 }
 
 // writeRemotes queues what commands between systems changed, and the sagas that began or ended with it. It tells whether

@@ -25,7 +25,7 @@ type task struct {
 	id        string // of the command; what a claim row is recognised by
 	claimID   string
 	accounts  []ledger.AccountID // ordinary accounts, which the Redis locks are about
-	names     []string           // of the accounts' Redis locks
+	names     []string           // of the accounts' Redis locks; none if it needs none
 	transfers int                // what it counts in a batch
 	since     time.Time
 	notBefore time.Time // given back by a lane: not to be taken earlier; guarded by the queue
@@ -51,13 +51,26 @@ func newTask(command Command, system string, now time.Time) *task {
 	}
 	slices.Sort(t.accounts)
 	t.accounts = slices.Compact(t.accounts)
-	for _, id := range t.accounts {
-		t.names = append(t.names, accountLock(system, id))
+	if !foregone(command.Operation) {
+		for _, id := range t.accounts {
+			t.names = append(t.names, accountLock(system, id))
+		}
 	}
 	if command.Claim != nil {
 		t.claimID = command.Claim.ID()
 	}
 	return t
+}
+
+// foregone tells whether an operation goes without Redis locks. They keep commands from waiting for one another's rows; but
+// these steps of transfers between systems wait for the row of their exposure in any case, one batch after the other, and all but
+// the first end what was held or promised before, which nothing can refuse.
+func foregone(operation ledger.Operation) bool {
+	switch operation.(type) {
+	case ledger.Prepare, ledger.Conclude, ledger.Credit, ledger.Release:
+		return true
+	}
+	return false
 }
 
 // accountLock names the Redis lock of an account. Numbers have one width, so byte order is canonical order.

@@ -136,7 +136,7 @@ func (d *Desk) decide(ctx context.Context, r ledger.Remittance, decision ledger.
 		return err
 	}
 	decision.ID, decision.Peer, decision.From, decision.Currency = r.ID, peer, r.Transfer.From, r.Transfer.Amount.Currency
-	decision.Trace = traceOf(ctx)
+	decision.Held, decision.Trace = &r, traceOf(ctx)
 	final, err := d.submit(ctx, decision)
 	if err != nil {
 		return err

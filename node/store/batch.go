@@ -169,7 +169,7 @@ func readRemitted(ctx context.Context, tx *Tx, ids []ledger.TransferID, results 
 		results[r.ID] = ledger.Result{Transfer: r.Transfer, Remittance: &r}
 		return err
 	}
-	query := `SELECT ` + remittanceColumns + `, ` + movedColumns + remittanceFrom + ` WHERE r.id IN (` + marks(len(ids)) + `)`
+	query := remittanceRead + ` WHERE r.id IN (` + marks(len(ids)) + `)`
 	if err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {
 		return fmt.Errorf("read remittances: %w", err)
 	}
@@ -183,8 +183,10 @@ func scanTransferAnd(rows *sql.Rows, more ...any) (ledger.Transfer, error) {
 	var t ledger.Transfer
 	var payer, payee sql.NullInt64
 	var finished sql.NullTime
-	err := rows.Scan(append([]any{&t.ID, &t.Kind, &t.State, &t.From, &t.To, &payer, &payee, &t.Amount.Minor, &t.Amount.Currency,
-		&t.Description, &t.Reference, &t.Hold, &t.CreatedAt, &finished}, more...)...)
+	err := rows.Scan(append([]any{
+		&t.ID, &t.Kind, &t.State, &t.From, &t.To, &payer, &payee, &t.Amount.Minor, &t.Amount.Currency,
+		&t.Description, &t.Reference, &t.Hold, &t.CreatedAt, &finished,
+	}, more...)...)
 	t.PayerID, t.PayeeID, t.FinishedAt = ledger.AccountID(payer.Int64), ledger.AccountID(payee.Int64), finished.Time
 	return t, err
 }

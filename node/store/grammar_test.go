@@ -115,7 +115,7 @@ type grammar struct {
 }
 
 // mysqlNames are the functions and the variables that statements may use. The parser takes any.
-const mysqlNames = `char_func coalesce concat convert count date_add date_sub get_lock greatest if left length lpad max min release_lock
+const mysqlNames = `char_func coalesce concat convert count date_add date_sub find_in_set get_lock greatest if left length lpad max min release_lock
 	replace sha2 substring substring_index sum timestampdiff unhex unix_timestamp utc_timestamp version
 	wait_for_executed_gtid_set
 	@@autocommit @@gtid_executed @@innodb_flush_log_at_trx_commit @@innodb_lock_wait_timeout @@lock_wait_timeout

@@ -48,7 +48,7 @@ func sagasOf(tb testing.TB, s *store.Store) (rows string) {
 	tb.Helper()
 	must(tb, s.Source().QueryRowContext(testContext(tb), `SELECT COALESCE(GROUP_CONCAT(text ORDER BY text SEPARATOR ' '), '') FROM
 		(SELECT CONCAT(kind, RIGHT(id, 1)) AS text FROM sagas WHERE state = 'running'
-		UNION ALL SELECT CONCAT('open', RIGHT(id, 1)) FROM remittances WHERE look_at IS NOT NULL) AS both_of`).Scan(&rows))
+		UNION ALL SELECT CONCAT('open', RIGHT(id, 1)) FROM remittances WHERE state = 'pending' AND (look_at IS NULL) <> (room IS NULL)) AS both_of`).Scan(&rows))
 	return rows
 }
 
@@ -101,7 +101,7 @@ func TestASagaIsNotLoggedBehindTheBackOfItsEnd(t *testing.T) {
 	tx, err := s.Begin(ctx)
 	must(t, err)
 	defer tx.Rollback()
-	remotes, err := store.LockRemotes(ctx, tx, nil, []ledger.TransferID{r.ID})
+	remotes, err := store.LockRemotes(ctx, tx, nil, []ledger.TransferID{r.ID}, nil)
 	if err != nil || remotes.Logged[r.ID] || len(remotes.Remittances) != 1 {
 		t.Fatalf("locked %+v, %v", remotes, err)
 	}
@@ -123,7 +123,7 @@ func TestASagaIsNotLoggedBehindTheBackOfItsEnd(t *testing.T) {
 		t.Fatalf("%d, %v", logged, err)
 	}
 	write(t, s, func(tx *store.Tx) {
-		remotes, err := store.LockRemotes(ctx, tx, nil, []ledger.TransferID{second.ID})
+		remotes, err := store.LockRemotes(ctx, tx, nil, []ledger.TransferID{second.ID}, nil)
 		if err != nil || !remotes.Logged[second.ID] {
 			t.Errorf("locked %+v, %v", remotes, err)
 		}
@@ -196,5 +196,93 @@ func TestEndsOfRemittancesAreWrittenToTheirOwnRows(t *testing.T) {
 	must(t, err)
 	if got := sagasOf(t, s); got != "" {
 		t.Errorf("after the end there is %s", got)
+	}
+}
+
+// A row that grows has to move: it is as long from its beginning as it will be at its end.
+func TestRowsOfATransferBetweenSystemsDoNotGrow(t *testing.T) {
+	t.Parallel()
+	s := storetest.Open(t)
+	own := s.System()
+	stripes := [2]ledger.AccountID{ledger.Lane{Node: 1}.Stripe(10, "KRW"), ledger.Lane{Node: 1}.Stripe(11, "KRW")}
+	bytes := func(id ledger.TransferID) (remittance, transfer int) {
+		t.Helper()
+		must(t, s.Source().QueryRowContext(testContext(t), `SELECT LENGTH(r.state) + LENGTH(r.failure) + LENGTH(COALESCE(r.room, '')) +
+			8 * ((r.finished_at IS NOT NULL) + (r.credited_at IS NOT NULL) + (r.look_at IS NOT NULL)) + LENGTH(COALESCE(r.statement, '')),
+			LENGTH(t.state) + LENGTH(COALESCE(t.room, '')) + 8 * ((t.finished_at IS NOT NULL) + (t.payer_id IS NOT NULL) + (t.payee_id IS NOT NULL))
+			FROM remittances r JOIN transfers t ON t.id = r.id WHERE r.id = ?`, id).Scan(&remittance, &transfer))
+		return remittance, transfer
+	}
+	for i, systems := range [][2]string{{own, "beta"}, {"beta", own}, {own, "beta"}} {
+		r := begun(t, s, i, systems[0], systems[1], time.Hour)
+		before, moved := bytes(r.ID)
+		r.State, r.FinishedAt = ledger.Posted, r.CreatedAt
+		switch i {
+		case 0:
+			r.Transfer.PayeeID = stripes[0]
+		case 1:
+			r.Transfer.PayerID, r.Statement = stripes[0], "signed"
+		case 2:
+			r.State, r.Failure = ledger.Voided, ledger.PeerUnavailable
+		}
+		r.Transfer.State, r.Transfer.FinishedAt = r.State, r.FinishedAt
+		write(t, s, func(tx *store.Tx) { store.UpdateRemittances(tx, []ledger.Remittance{r}) })
+		ended, movedEnd := bytes(r.ID)
+		if i == 0 {
+			r.CreditedAt = r.FinishedAt
+			write(t, s, func(tx *store.Tx) { store.NoteCredits(tx, []ledger.Remittance{r}) })
+		}
+		if credited, _ := bytes(r.ID); ended > before || credited > ended || movedEnd > moved {
+			t.Errorf("case %d: the remittance has grown from %d to %d to %d bytes, the transfer from %d to %d", i, before, ended, credited, moved, movedEnd)
+		}
+	}
+}
+
+// What began in one batch and is due at once is looked after by one row; what is in somebody's hands keeps its look.
+func TestALookStaysForWhatIsInHand(t *testing.T) {
+	t.Parallel()
+	s := storetest.Open(t)
+	var list []ledger.Remittance
+	var starts []ledger.SagaStart
+	now := s.Now().Truncate(time.Microsecond)
+	for i := range 24 {
+		id := ledger.TransferID(fmt.Sprintf("0197a0b2-0000-7000-8000-%012d", i))
+		if i%8 == 7 { // of a peer that makes others
+			id = ledger.TransferID(fmt.Sprintf("%08d-0000-4000-8000-000000000000", i))
+		}
+		list = append(list, ledger.Remittance{ID: id, Payer: "beta", Payee: s.System(), State: ledger.Pending, PayerEpoch: 1, ExpiresAt: now, CreatedAt: now})
+		starts = append(starts, ledger.SagaStart{ID: id})
+	}
+	write(t, s, func(tx *store.Tx) { store.InsertRemittances(tx, list, starts...) })
+	count := func(query string) (n int) {
+		t.Helper()
+		must(t, s.Source().QueryRowContext(testContext(t), query).Scan(&n))
+		return n
+	}
+	if n := count("SELECT COUNT(*) FROM remittance_looks"); n != 1 {
+		t.Errorf("what began together has %d looks", n)
+	}
+	if open, _, err := s.CountOpen(testContext(t)); err != nil || open != len(list) {
+		t.Errorf("%d are open, %v", open, err)
+	}
+	tx, err := s.Begin(testContext(t))
+	must(t, err)
+	defer tx.Rollback()
+	_, err = store.LockRemotes(testContext(t), tx, nil, []ledger.TransferID{list[3].ID, list[5].ID}, nil)
+	must(t, err)
+	for i, step := range []struct{ limit, want int }{{10, 8}, {100, 14}, {100, 0}} {
+		if n, err := s.LogDueSagas(testContext(t), step.limit); err != nil || n != step.want {
+			t.Errorf("look %d: %d were due, not %d, %v", i, n, step.want, err)
+		}
+	}
+	if open, _, err := s.CountOpen(testContext(t)); err != nil || open != 2 {
+		t.Errorf("%d are open while two are in hand, %v", open, err)
+	}
+	must(t, tx.Rollback())
+	if n, err := s.LogDueSagas(testContext(t), 100); err != nil || n != 2 || count("SELECT COUNT(*) FROM remittance_looks") != 0 {
+		t.Errorf("of those that are free again %d were due, %v", n, err)
+	}
+	if n := count("SELECT COUNT(*) FROM sagas WHERE state = 'running' AND kind = 'await'"); n != len(list) {
+		t.Errorf("%d sagas run", n)
 	}
 }

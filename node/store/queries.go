@@ -27,8 +27,10 @@ const limitedAccounts = " FROM accounts LEFT JOIN daily_limits ON limited = 1 AN
 func scanAccount(rows *sql.Rows) (ledger.Account, error) {
 	var a ledger.Account
 	var row nullLimit
-	err := rows.Scan(append([]any{&a.ID, &a.Owner, &a.Currency, &a.Label, &a.Status, &a.Posted, &a.PendingDebit, &a.PendingCredit,
-		&a.OverdraftLimit, &a.Version, &a.CreatedAt, &a.Daily.Kept}, row.fields()...)...)
+	err := rows.Scan(append([]any{
+		&a.ID, &a.Owner, &a.Currency, &a.Label, &a.Status, &a.Posted, &a.PendingDebit, &a.PendingCredit,
+		&a.OverdraftLimit, &a.Version, &a.CreatedAt, &a.Daily.Kept,
+	}, row.fields()...)...)
 	a.Daily = row.limit()
 	return a, err
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"lockstep/node/ledger"
@@ -13,13 +15,20 @@ import (
 // The statements of a batch that are about transfers between systems.
 
 const remittanceColumns = `r.id, r.payer_system, r.payee_system, r.state, r.payer_epoch, r.payee_epoch, r.expires_at, r.failure,
-	r.language, r.request_id, r.created_at, r.finished_at, r.credited_at, COALESCE(r.statement, ''), COALESCE(r.origin, '')`
+	r.language, r.request_id, r.created_at, r.finished_at, r.credited_at, COALESCE(r.origin, '')`
+
+// statedColumn is the word that a credit rests on. Credits of earlier releases have it in their own row.
+const statedColumn = `COALESCE(w.statement, r.statement, '')`
 
 // movedColumns are those of the transfer that a remittance moves; a tombstone has none.
 const movedColumns = `t.id, t.kind, t.state, t.from_number, t.to_number, t.payer_id, t.payee_id, t.amount, t.currency, t.description,
 	t.reference, t.created_at, t.finished_at`
 
 const remittanceFrom = ` FROM remittances r FORCE INDEX (PRIMARY) LEFT JOIN transfers t FORCE INDEX (PRIMARY) ON t.id = r.id AND t.payer_system = r.payer_system`
+
+// remittanceRead reads whole remittances. Whoever locks them needs no statements: nothing is decided by an old one.
+const remittanceRead = `SELECT ` + remittanceColumns + `, ` + movedColumns + `, ` + statedColumn + remittanceFrom +
+	` LEFT JOIN remittance_statements w FORCE INDEX (PRIMARY) ON w.id = r.id`
 
 // Remotes are the rows that steps between systems need beside accounts.
 type Remotes struct {
@@ -31,23 +40,58 @@ type Remotes struct {
 
 // LockRemotes locks exposures by their keys and then remittances by their ids, with the transfers that they move; both must be
 // sorted, and exposures were made before. Remittances without a row are left out: to insert one of them waits for whoever
-// inserts the same, and RowRaced tells that it was second.
-func LockRemotes(ctx context.Context, tx *Tx, keys []ledger.ExposureKey, ids []ledger.TransferID) (r Remotes, err error) {
+// inserts the same, and RowRaced tells that it was second. Those of held were read before, or are of interest only for how they
+// stand (nil): of them only what changes is read, unless they have ended meanwhile.
+func LockRemotes(ctx context.Context, tx *Tx, keys []ledger.ExposureKey, ids []ledger.TransferID, held map[ledger.TransferID]*ledger.Remittance) (r Remotes, err error) {
 	r.Logged = map[ledger.TransferID]bool{}
 	askStanding(tx, &r.Standing)
 	askExposures(tx, keys, &r.Exposures)
 	askRemittances(tx, ids, &r)
-	if err := tx.Answers(ctx); err != nil {
+	var ended []ledger.TransferID
+	askHeld(tx, held, &r, &ended)
+	if err = tx.Answers(ctx); err == nil && len(ended) > 0 {
+		askRemittances(tx, ended, &r)
+		err = tx.Answers(ctx)
+	}
+	if err != nil {
 		return r, fmt.Errorf("lock exposures and remittances: %w", err)
 	}
 	return r, nil
+}
+
+// askHeld locks remittances of which the rest is known. Two batches cannot wait for one another's although these come behind the
+// others, for the exposures that both lock first keep them apart.
+func askHeld(tx *Tx, held map[ledger.TransferID]*ledger.Remittance, r *Remotes, ended *[]ledger.TransferID) {
+	if len(held) == 0 {
+		return
+	}
+	ids := slices.Sorted(maps.Keys(held))
+	tx.ask(`SELECT r.id, r.payer_system, r.payee_system, r.state, r.payer_epoch, r.payee_epoch, r.finished_at, r.credited_at, `+loggedNow+`
+		FROM remittances r FORCE INDEX (PRIMARY) WHERE r.id IN (`+marks(len(ids))+`) ORDER BY r.id FOR UPDATE`, func(rows *sql.Rows) error {
+		var now ledger.Remittance
+		var finished, credited sql.NullTime
+		var logged bool
+		err := rows.Scan(&now.ID, &now.Payer, &now.Payee, &now.State, &now.PayerEpoch, &now.PayeeEpoch, &finished, &credited, &logged)
+		now.FinishedAt, now.CreditedAt = finished.Time, credited.Time
+		if known := held[now.ID]; known != nil {
+			if now.Final() || known.Final() {
+				*ended = append(*ended, now.ID)
+				return err
+			}
+			whole := *known
+			whole.State, whole.PayerEpoch, whole.PayeeEpoch = now.State, now.PayerEpoch, now.PayeeEpoch
+			now = whole
+		}
+		r.Remittances, r.Logged[now.ID] = append(r.Remittances, now), logged
+		return err
+	}, anys(ids)...)
 }
 
 func askRemittances(tx *Tx, ids []ledger.TransferID, r *Remotes) {
 	if len(ids) == 0 {
 		return
 	}
-	tx.ask(`SELECT `+remittanceColumns+`, `+movedColumns+`, r.look_at IS NULL`+remittanceFrom+
+	tx.ask(`SELECT `+remittanceColumns+`, `+movedColumns+`, `+loggedNow+remittanceFrom+
 		` WHERE r.id IN (`+marks(len(ids))+`) ORDER BY r.id FOR UPDATE`, func(rows *sql.Rows) error {
 		var logged bool
 		remittance, err := scanRemittanceAnd(rows, &logged)
@@ -61,7 +105,13 @@ func askRemittances(tx *Tx, ids []ledger.TransferID, r *Remotes) {
 // run again and finds it.
 func RowRaced(err error) bool { return is(err, errorDuplicate) }
 
-func scanRemittance(rows *sql.Rows) (ledger.Remittance, error) { return scanRemittanceAnd(rows) }
+// scanRemittance scans what remittanceRead reads.
+func scanRemittance(rows *sql.Rows) (ledger.Remittance, error) {
+	var statement string
+	r, err := scanRemittanceAnd(rows, &statement)
+	r.Statement = statement
+	return r, err
+}
 
 // scanRemittanceAnd scans the columns of a remittance and its transfer, and those that follow.
 func scanRemittanceAnd(rows *sql.Rows, more ...any) (ledger.Remittance, error) {
@@ -71,7 +121,7 @@ func scanRemittanceAnd(rows *sql.Rows, more ...any) (ledger.Remittance, error) {
 	var payer, payee, amount sql.NullInt64
 	err := rows.Scan(append([]any{
 		&r.ID, &r.Payer, &r.Payee, &r.State, &r.PayerEpoch, &r.PayeeEpoch, &r.ExpiresAt, &r.Failure, &r.Language,
-		&r.RequestID, &r.CreatedAt, &finished, &credited, &r.Statement, &r.Origin,
+		&r.RequestID, &r.CreatedAt, &finished, &credited, &r.Origin,
 		&id, &kind, &state, &from, &to, &payer, &payee, &amount, &currency, &description, &reference, &movedAt, &movedEnd,
 	}, more...)...)
 	r.FinishedAt, r.CreditedAt = finished.Time, credited.Time
@@ -93,7 +143,7 @@ func (q *Queries) Remittances(ctx context.Context, ids []ledger.TransferID) (map
 		return found, nil
 	}
 	list, err := collect(ctx, q.conn, scanRemittance,
-		`SELECT `+remittanceColumns+`, `+movedColumns+remittanceFrom+` WHERE r.id IN (`+marks(len(ids))+`)`, anys(ids)...)
+		remittanceRead+` WHERE r.id IN (`+marks(len(ids))+`)`, anys(ids)...)
 	if err != nil {
 		return nil, fmt.Errorf("read remittances: %w", err)
 	}
@@ -106,8 +156,7 @@ func (q *Queries) Remittances(ctx context.Context, ids []ledger.TransferID) (map
 // RemittancesBetween lists remittances that one system pays to another, in order of their ids, from the one after the last
 // of the page before.
 func (q *Queries) RemittancesBetween(ctx context.Context, payer, payee string, after ledger.TransferID, limit int) ([]ledger.Remittance, error) {
-	list, err := collect(ctx, q.conn, scanRemittance, `SELECT `+remittanceColumns+`, `+movedColumns+remittanceFrom+
-		` WHERE r.payer_system = ? AND r.payee_system = ? AND r.id > ? ORDER BY r.id LIMIT ?`, payer, payee, after, page(limit))
+	list, err := collect(ctx, q.conn, scanRemittance, remittanceRead+` WHERE r.payer_system = ? AND r.payee_system = ? AND r.id > ? ORDER BY r.id LIMIT ?`, payer, payee, after, page(limit))
 	if err != nil {
 		return nil, fmt.Errorf("list remittances: %w", err)
 	}
@@ -133,61 +182,71 @@ func (q *Queries) InsideIDs(ctx context.Context, ids []ledger.TransferID) (map[l
 // InsertRemittances queues new remittances with the transfers that they move, and when somebody has to look after them: by
 // then they have ended, as a rule, and their saga never needed a row.
 func InsertRemittances(tx *Tx, remittances []ledger.Remittance, sagas ...ledger.SagaStart) {
-	var rows, moved bulk
+	var rows, moved, stated bulk
 	after := make(map[ledger.TransferID]time.Duration, len(sagas))
 	for _, start := range sagas {
 		after[start.ID] = start.After
 	}
 	for _, r := range remittances {
-		var lookAt time.Time
-		if wait, starts := after[r.ID]; starts {
-			lookAt = r.CreatedAt.Add(wait)
-		}
-		rows.row(append(remittanceValues(r), party(r.Account(tx.store.System())), ending(lookAt), nullable(r.Origin))...)
+		rows.row(r.ID, r.Payer, r.Payee, r.State, r.PayerEpoch, r.PayeeEpoch, r.ExpiresAt, r.Failure, r.Language, r.RequestID,
+			r.CreatedAt, ending(r.FinishedAt), ending(r.CreditedAt), party(r.Account(tx.store.System())), nullable(r.Origin),
+			roomFor(!r.Final(), roomToEnd))
 		if t := r.Transfer; t != nil {
 			moved.row(t.ID, r.Payer, t.Kind, t.State, t.From, t.To, party(t.PayerID), party(t.PayeeID), t.Amount.Minor, t.Amount.Currency,
-				t.Description, t.Reference, nil, t.CreatedAt, ending(t.FinishedAt))
+				t.Description, t.Reference, nil, t.CreatedAt, ending(t.FinishedAt), roomFor(!r.Final(), roomToMove))
 		}
+		stated.statement(r)
 	}
-	rows.queue(tx, insertRemittances+", account_id, look_at, origin)", "")
+	rows.queue(tx, `INSERT INTO remittances (id, payer_system, payee_system, state, payer_epoch, payee_epoch, expires_at, failure,
+		language, request_id, created_at, finished_at, credited_at, account_id, origin, room)`, "")
 	moved.queue(tx, `INSERT INTO transfers (id, payer_system, kind, state, from_number, to_number, payer_id, payee_id,
-		amount, currency, description, reference, hold_id, created_at, finished_at)`, "")
+		amount, currency, description, reference, hold_id, created_at, finished_at, room)`, "")
+	stated.queue(tx, insertStatements, "")
+	insertLooks(tx, remittances, after)
 }
 
-const insertRemittances = `INSERT INTO remittances (id, payer_system, payee_system, state, payer_epoch, payee_epoch, expires_at, failure,
-	language, request_id, created_at, finished_at, credited_at, statement`
+// A row that grows has to move within its page, and as a page is full of such rows, the server packs it anew again and again
+// and logs it whole: that cost more than all else of a transfer. So a row is made as large as it will be, and gives its
+// room away as its columns are filled.
+const (
+	roomToEnd    = 24 // bytes of the end's time, and of that of the credit or of a failure
+	roomToMove   = 16 // of a transfer's end and of its other account
+	roomToCredit = 8  // of the time when a peer has credited
+)
 
-func remittanceValues(r ledger.Remittance) []any {
-	return []any{
-		r.ID, r.Payer, r.Payee, r.State, r.PayerEpoch, r.PayeeEpoch, r.ExpiresAt, r.Failure, r.Language, r.RequestID,
-		r.CreatedAt, ending(r.FinishedAt), ending(r.CreditedAt), nullable(r.Statement),
+func roomFor(more bool, size int) sql.NullString {
+	return sql.NullString{String: strings.Repeat("-", size), Valid: more}
+}
+
+const insertStatements = `INSERT INTO remittance_statements (id, statement)`
+
+// statement adds the row of the word that a credit rests on, if the remittance has one.
+func (b *bulk) statement(r ledger.Remittance) {
+	if r.Statement != "" {
+		b.row(r.ID, r.Statement)
 	}
 }
 
 // UpdateRemittances queues remittances that the transaction has locked, with their transfers. What a batch decides, it decides
 // alike and at one time, so that a statement says once what changes, and then only ids: that costs the server half of an
-// upsert of whole rows. But each credit rests on a word of its own, so those are upserts, as UpdateAccounts is one.
+// upsert of whole rows. But each credit rests on a word of its own, which gets a row of its own, too, and makes no other grow.
 func UpdateRemittances(tx *Tx, remittances []ledger.Remittance) {
-	var credits bulk
+	var stated bulk
 	var rows alike[remittanceEnd]
 	var moved alike[transferEnd]
 	for _, r := range remittances {
-		if r.Statement != "" {
-			credits.row(remittanceValues(r)...)
-		} else {
-			rows.add(remittanceEnd{r.State, r.PayerEpoch, r.PayeeEpoch, r.Failure, r.FinishedAt, r.CreditedAt}, r.ID)
-		}
+		stated.statement(r)
+		credit := r.Payer == tx.store.System() && r.State == ledger.Posted && r.CreditedAt.IsZero()
+		rows.add(remittanceEnd{r.State, r.PayerEpoch, r.PayeeEpoch, r.Failure, r.FinishedAt, r.CreditedAt, credit}, r.ID)
 		if t := r.Transfer; t != nil {
 			moved.add(transferEnd{r.Payer, t.State, t.FinishedAt, stripe(t.PayerID), stripe(t.PayeeID)}, r.ID)
 		}
 	}
 	rows.queueEach(tx, `UPDATE remittances FORCE INDEX (PRIMARY) SET state = ?, payer_epoch = ?, payee_epoch = ?, failure = ?,
-		finished_at = ?, credited_at = ?, look_at = NULL WHERE `, remittanceEnd.args)
-	credits.queue(tx, insertRemittances+")", ` ON DUPLICATE KEY UPDATE state = VALUES(state),
-		payer_epoch = VALUES(payer_epoch), payee_epoch = VALUES(payee_epoch), failure = VALUES(failure),
-		finished_at = VALUES(finished_at), credited_at = VALUES(credited_at), statement = VALUES(statement), look_at = NULL`)
+		finished_at = ?, credited_at = ?, room = ?, look_at = NULL WHERE `, remittanceEnd.args)
 	moved.queueEach(tx, `UPDATE transfers FORCE INDEX (PRIMARY) SET state = ?, finished_at = ?, payer_id = COALESCE(?, payer_id),
-		payee_id = COALESCE(?, payee_id) WHERE payer_system = ? AND `, transferEnd.args)
+		payee_id = COALESCE(?, payee_id), room = NULL WHERE payer_system = ? AND `, transferEnd.args)
+	stated.queue(tx, insertStatements, "")
 }
 
 // NoteCredits queues when remittances that the transaction has locked were credited; nothing else of them has changed.
@@ -196,7 +255,7 @@ func NoteCredits(tx *Tx, remittances []ledger.Remittance) {
 	for _, r := range remittances {
 		rows.add(r.CreditedAt, r.ID)
 	}
-	rows.queueEach(tx, `UPDATE remittances FORCE INDEX (PRIMARY) SET credited_at = ? WHERE `, func(at time.Time) []any { return []any{at} })
+	rows.queueEach(tx, `UPDATE remittances FORCE INDEX (PRIMARY) SET credited_at = ?, room = NULL WHERE `, func(at time.Time) []any { return []any{at} })
 }
 
 // remittanceEnd is what the end of a remittance changes in its row.
@@ -205,10 +264,13 @@ type remittanceEnd struct {
 	payerEpoch, payeeEpoch int64
 	failure                ledger.Code
 	finishedAt, creditedAt time.Time
+	awaitsCredit           bool
 }
 
 func (e remittanceEnd) args() []any {
-	return []any{e.state, e.payerEpoch, e.payeeEpoch, e.failure, ending(e.finishedAt), ending(e.creditedAt)}
+	return []any{
+		e.state, e.payerEpoch, e.payeeEpoch, e.failure, ending(e.finishedAt), ending(e.creditedAt), roomFor(e.awaitsCredit, roomToCredit),
+	}
 }
 
 // transferEnd is what the end of a remittance changes in its transfer. Its accounts stay, but what moves with a system account

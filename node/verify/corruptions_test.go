@@ -29,7 +29,7 @@ var corruptions = []corruption{
 	{"transfers_have_their_entries", "DELETE FROM transfers LIMIT 1"},
 	{"transfers_have_their_entries", "UPDATE transfers SET state = 'pending', finished_at = NULL LIMIT 1"},
 	{"transfers_have_their_entries", `INSERT INTO transfers SELECT UUID(), payer_system, kind, state, from_number, to_number, payer_id, payee_id,
-		amount, currency, description, reference, hold_id, created_at, finished_at FROM transfers LIMIT 1`},
+		amount, currency, description, reference, hold_id, created_at, finished_at, NULL FROM transfers LIMIT 1`},
 	{"transfers_have_their_entries", `INSERT INTO entries SELECT account_id, sequence + 1000, transfer_id, kind, amount, currency, balance_after,
 		counterparty, created_at FROM entries LIMIT 1`},
 	{"entries_have_their_account", "DELETE FROM accounts WHERE posted > 0 LIMIT 1"},
@@ -46,7 +46,7 @@ var corruptions = []corruption{
 	{"balance_after_is_chained", "UPDATE entries SET amount = amount + 1 WHERE sequence = 3 LIMIT 1"},
 
 	{"transfer_ids_are_unique", `INSERT INTO transfers SELECT id, 'beta', kind, state, from_number, to_number, payer_id, payee_id, amount, currency,
-		description, reference, hold_id, created_at, finished_at FROM transfers LIMIT 1`},
+		description, reference, hold_id, created_at, finished_at, NULL FROM transfers LIMIT 1`},
 	{"transfers_are_whole", "UPDATE transfers SET kind = 'gift' LIMIT 1"},
 	{"transfers_are_whole", "UPDATE transfers SET state = 'done' LIMIT 1"},
 	{"transfers_are_whole", "UPDATE transfers SET amount = 0 LIMIT 1"},

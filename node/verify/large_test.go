@@ -24,7 +24,7 @@ var largeBooks = []string{
 		IF(seq % 5 = 0, 10014100000100 + seq % 2 * 100, 1000 + IF(seq % 10 = 3, 0, seq % 2000)),
 		IF(seq % 5 = 1, 10014100000100 + seq % 2 * 100, 1000 + (seq * 7 + 1) % 2000),
 		1 + seq % 1000, 'KRW', 'large', '', IF(seq % 5 = 4, CONCAT(LPAD(LOWER(HEX(seq)), 8, '0'), '-0000-7000-9000-', LPAD(seq, 12, '0')), NULL),
-		NOW(6), NOW(6) FROM seq_1_to_20000`,
+		NOW(6), NOW(6), NULL FROM seq_1_to_20000`,
 	`INSERT INTO peers VALUES ('beta', 10, 'http://127.0.0.1:1', '{}', 1, NOW(6), NOW(6))`,
 	`INSERT INTO accounts SELECT 10104100000000 + seq * 100, '', 'KRW', '', 'open', 0, 0, 0, 0, 0, 10, seq, 0, NOW(6), 0 FROM seq_1_to_2`,
 	`UPDATE transfers SET to_number = CONCAT('beta-', RIGHT(to_number, 14)), payee_id = 10104100000100 + amount % 2 * 100
@@ -32,7 +32,8 @@ var largeBooks = []string{
 	`UPDATE transfers SET payer_system = 'beta', from_number = CONCAT('beta-', RIGHT(from_number, 14)),
 		payer_id = 10104100000100 + amount % 2 * 100 WHERE kind = 'transfer' AND amount % 4 = 1`,
 	`INSERT INTO remittances SELECT id, payer_system, IF(payer_system = 'beta', 'alpha', 'beta'), state, 1, 1, NOW(6), '', '', '',
-		created_at, finished_at, NULL, NULL, NULL, NULL, NULL FROM transfers WHERE payer_system = 'beta' OR to_number LIKE 'beta-%'`,
+		created_at, finished_at, NULL, NULL, NULL, NULL, NULL, NULL FROM transfers WHERE payer_system = 'beta' OR to_number LIKE 'beta-%'`,
+	`INSERT INTO remittance_statements SELECT id, 'signed' FROM remittances WHERE payer_system = 'beta'`,
 	`INSERT INTO sagas (id, kind, state, next_at, data, created_at, updated_at) SELECT id, 'remit', 'done', NOW(6), '', NOW(6), NOW(6) FROM remittances`,
 	`INSERT INTO exposures SELECT 'beta', 'KRW', 1, NULL, 0, SUM(IF(payer_system = 'beta', amount, 0)),
 		SUM(IF(to_number LIKE 'beta-%', amount, 0)), 0 FROM transfers`,
@@ -47,7 +48,7 @@ var largeBooks = []string{
 		UNION ALL SELECT payee_id, id, kind, amount, currency, from_number, created_at FROM transfers) AS legs`,
 	`UPDATE accounts a JOIN (SELECT account_id, COUNT(*) AS entries, SUM(amount) AS total FROM entries GROUP BY account_id) AS e
 		ON e.account_id = a.id SET a.version = e.entries, a.posted = e.total`,
-	"ANALYZE TABLE accounts, transfers, entries, holds, idempotency, remittances, sagas, exposures, peers",
+	"ANALYZE TABLE accounts, transfers, entries, holds, idempotency, remittances, remittance_statements, sagas, exposures, peers",
 }
 
 // A join that finds its rows by no key compares all with all: quadratic, a night for a large journal. The optimiser's

@@ -9,14 +9,16 @@ func ofRemittances() []invariant {
 			"remittances_are_whole", "a remittance is between this system and another, has a known state, an end unless it is pending, and a reason if it failed",
 			"SELECT r.id, CONCAT(r.state, ' from ', r.payer_system, ' to ', r.payee_system, ', epochs ', r.payer_epoch, ' and ', r.payee_epoch, " +
 				"', failure ', r.failure, ', finished ', COALESCE(r.finished_at, 'never'), ', credited ', COALESCE(r.credited_at, 'never')) " +
-				"FROM remittances r JOIN `system` s ON s.only = 1 " +
+				"FROM remittances r JOIN `system` s ON s.only = 1 LEFT JOIN remittance_statements w ON w.id = r.id " +
 				`WHERE (r.state IN ('pending', 'posted', 'voided', 'refused', 'conflict') AND
 					(r.payer_system = s.id) <> (r.payee_system = s.id) AND r.payer_epoch >= 0 AND r.payee_epoch >= 0 AND
 					(r.finished_at IS NULL) = (r.state = 'pending') AND COALESCE(r.finished_at >= r.created_at, TRUE) AND
 					(r.failure <> '') = (r.state IN ('voided', 'refused', 'conflict')) AND
 					(r.state <> 'refused' OR r.payee_system = s.id) AND
 					(r.credited_at IS NULL OR r.state = 'posted' AND r.payer_system = s.id AND r.credited_at >= r.finished_at) AND
-					(COALESCE(r.statement, '') = '' OR r.state = 'posted' AND r.payee_system = s.id)) IS NOT TRUE`,
+					(COALESCE(w.statement, r.statement, '') = '' OR r.state = 'posted' AND r.payee_system = s.id)) IS NOT TRUE
+				UNION ALL SELECT w.id, 'a statement without a remittance' FROM remittance_statements w LEFT JOIN remittances r ON r.id = w.id
+				WHERE r.id IS NULL`,
 		},
 		{
 			"remittances_name_their_peer", "the other system of a remittance is a known peer",
@@ -42,13 +44,14 @@ func ofRemittances() []invariant {
 					(t.to_number = 'cash' OR t.to_number LIKE CONCAT(s.id, '-%'))) IS NOT TRUE`,
 		},
 		{
-			"sagas_follow_their_remittance", "a pending remittance has a time at which somebody looks after it, or else a saga of its side's kind that has not ended; a final one has neither",
+			"sagas_follow_their_remittance", "a pending remittance is named by what says when somebody looks after it, or else has a saga of its side's kind that has not ended; a final one has neither",
 			"SELECT r.id, CONCAT(r.state, ' from ', r.payer_system, ', looked after ', COALESCE(r.look_at, 'never'), " +
 				"COALESCE(CONCAT(', saga ', g.kind, ' ', g.state), ', no saga')) " +
 				"FROM remittances r JOIN `system` s ON s.only = 1 " + `LEFT JOIN sagas g ON g.id = r.id
 				WHERE CASE
 					WHEN r.state <> 'pending' THEN r.look_at IS NULL AND COALESCE(g.state IN ('done', 'failed'), TRUE)
-					WHEN r.look_at IS NOT NULL THEN g.id IS NULL
+					WHEN (r.look_at IS NULL) <> (r.room IS NULL) THEN g.id IS NULL AND (r.room IS NULL OR
+						EXISTS (SELECT 1 FROM remittance_looks l WHERE FIND_IN_SET(r.id, l.remittances)))
 					ELSE g.state IN ('running', 'compensating', 'parked') AND g.kind = IF(r.payer_system = s.id, 'remit', 'await')
 					END IS NOT TRUE
 			UNION ALL SELECT g.id, CONCAT(g.kind, ' ', g.state, ', no remittance') FROM sagas g LEFT JOIN remittances r ON r.id = g.id

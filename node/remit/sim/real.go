@@ -60,7 +60,7 @@ var resets = []string{
 	"DELETE FROM accounts WHERE system_account IS NULL",
 	"UPDATE accounts SET posted = 0, version = 0",
 	"UPDATE exposures SET cap = NULL, reserved = 0, credited = 0, posted = 0, settled = 0",
-	"DELETE FROM remittances", "DELETE FROM transfers", "DELETE FROM entries", "DELETE FROM sagas", "DELETE FROM saga_outbox",
+	"DELETE FROM remittances", "DELETE FROM remittance_statements", "DELETE FROM remittance_looks", "DELETE FROM transfers", "DELETE FROM entries", "DELETE FROM sagas", "DELETE FROM saga_outbox",
 }
 
 // Reset empties the database and opens the accounts and caps of the rows.
@@ -207,14 +207,14 @@ func (r *Real) Sagas() ([]Saga, error) {
 	return rowsOf(r.admin, func(rows *sql.Rows) (s Saga, err error) {
 		return s, rows.Scan(&s.ID, &s.Kind)
 	}, `SELECT id, kind FROM sagas WHERE state = ? UNION ALL SELECT id, IF(payer_system = ?, 'remit', 'await') FROM remittances
-		WHERE look_at IS NOT NULL ORDER BY id`, saga.StateRunning, r.store.System())
+		WHERE state = 'pending' AND (look_at IS NULL) <> (room IS NULL) ORDER BY id`, saga.StateRunning, r.store.System())
 }
 
 // EndSaga implements System.
 func (r *Real) EndSaga(id string) error {
 	_, err := r.admin.ExecContext(context.Background(), "UPDATE sagas SET state = ? WHERE id = ?", saga.StateDone, id)
 	if err == nil {
-		_, err = r.admin.ExecContext(context.Background(), "UPDATE remittances SET look_at = NULL WHERE id = ?", id)
+		_, err = r.admin.ExecContext(context.Background(), "UPDATE remittances SET look_at = '9999-12-31' WHERE id = ? AND state = 'pending'", id)
 	}
 	return err
 }
