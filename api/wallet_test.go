@@ -29,14 +29,16 @@ func (e *edge) page(tb testing.TB, who, path string, more ...string) answer {
 func TestWalletPagesAreTheirOwnersOnly(t *testing.T) {
 	t.Parallel()
 	e := newPeered(t)
-	number := e.open(t, "alice", "1000")
-	id := e.post(t, "alice", "/v1/withdrawals", fmt.Sprintf(`{"account":%q,"amount":"777","currency":"KRW"}`, number)).field("id")
+	// The amount is one that no id, key or hash on a page can have in it, written either way.
+	const amount, written = "9876543210", "9,876,543,210"
+	number := e.open(t, "alice", "9999999999")
+	id := e.post(t, "alice", "/v1/withdrawals", fmt.Sprintf(`{"account":%q,"amount":%q,"currency":"KRW"}`, number, amount)).expect(t, 201, "").field("id")
 	account, transfer := "/wallet/accounts/"+number, "/wallet/transfers/"+id
-	for _, path := range []string{account, account + "/statement.csv", transfer, transfer + "/events"} {
-		if got := e.page(t, "alice", path); got.status != 200 {
-			t.Errorf("alice gets %d for her own %s", got.status, path)
+	for path, shown := range map[string]string{account: written, account + "/statement.csv": amount, transfer: written, transfer + "/events": "data: posted"} {
+		if got := e.page(t, "alice", path); got.status != 200 || !strings.Contains(string(got.body), shown) {
+			t.Errorf("alice gets %v for her own %s", got, path)
 		}
-		if got := e.page(t, "bob", path); got.status != 404 || !strings.Contains(string(got.body), "<h1>") || strings.Contains(string(got.body), "777") {
+		if got := e.page(t, "bob", path); got.status != 404 || !strings.Contains(string(got.body), "<h1>") || strings.Contains(string(got.body), amount) || strings.Contains(string(got.body), written) {
 			t.Errorf("bob gets %v for %s", got, path)
 		}
 	}
