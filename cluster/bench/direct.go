@@ -33,18 +33,21 @@ const (
 )
 
 // openDirect copies the shape of our tables, adds the unique key of an idempotent application, and warms all connections.
-func openDirect(ctx context.Context, dsn string) (d *direct, err error) {
+func openDirect(ctx context.Context, dsn string) (*direct, error) {
 	db, err := sql.Open("mysql", dsn+sqlParams)
 	if err != nil {
 		return nil, fmt.Errorf("open direct SQL: %w", err)
 	}
 	db.SetMaxOpenConns(directConns)
-	d = &direct{db: db}
-	defer func() {
-		if err != nil {
-			d.close()
-		}
-	}()
+	d := &direct{db: db}
+	if err := d.prepare(ctx); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *direct) prepare(ctx context.Context) error {
 	for _, statement := range []string{
 		`DROP TABLE IF EXISTS bench_accounts, bench_transfers, bench_entries`,
 		`CREATE TABLE bench_accounts LIKE accounts`,
@@ -52,14 +55,14 @@ func openDirect(ctx context.Context, dsn string) (d *direct, err error) {
 		`CREATE TABLE bench_entries LIKE entries`,
 		`ALTER TABLE bench_transfers ADD COLUMN idem_key VARCHAR(255) NOT NULL, ADD UNIQUE KEY (idem_key)`,
 	} {
-		if _, err := db.ExecContext(ctx, statement); err != nil {
-			return nil, fmt.Errorf("make the tables of direct SQL: %w", err)
+		if _, err := d.db.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("make the tables of direct SQL: %w", err)
 		}
 	}
 	if err := d.fill(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	return d, d.warm(ctx)
+	return d.warm(ctx)
 }
 
 func (d *direct) fill(ctx context.Context) error {
@@ -67,10 +70,10 @@ func (d *direct) fill(ctx context.Context) error {
 	for first := 1; first <= directAccounts; first += step {
 		rows := make([]string, step)
 		for i := range rows {
-			rows[i] = fmt.Sprintf("(%d,'client:%d','%s','','open',%d,0,0,0,0,NULL,NULL,NULL,UTC_TIMESTAMP(6))",
-				first+i, i%principals, currency, directBalance)
+			rows[i] = fmt.Sprintf("(%d,%d,0,'client:%d','%s','','open',0,0,0,UTC_TIMESTAMP(6))",
+				first+i, directBalance, i%principals, currency)
 		}
-		if _, err := d.db.ExecContext(ctx, "INSERT INTO bench_accounts VALUES "+strings.Join(rows, ",")); err != nil {
+		if _, err := d.db.ExecContext(ctx, directAccountInsert+strings.Join(rows, ",")); err != nil {
 			return fmt.Errorf("fill the tables of direct SQL: %w", err)
 		}
 	}
@@ -140,6 +143,8 @@ func (d *direct) run(ctx context.Context, name string, conns int, duration time.
 }
 
 const (
+	directAccountInsert = `INSERT INTO bench_accounts (id, posted, version, owner, currency, label, status, pending_debit,
+		pending_credit, overdraft_limit, created_at) VALUES `
 	directTransferInsert = `INSERT INTO bench_transfers (id, payer_system, kind, state, from_number, to_number, payer_id, payee_id,
 		amount, currency, description, reference, hold_id, created_at, finished_at, idem_key) VALUES `
 	directTransferRow = `(?,'alpha','transfer','posted',?,?,?,?,1,'` + currency + `','','',NULL,?,?,?)`
@@ -254,15 +259,13 @@ func (d *direct) many(ctx context.Context, conn *sql.Conn) error {
 	for _, id := range ids {
 		changed = append(changed, id, rows[id].posted, rows[id].version, now)
 	}
-	const accountInsert = `INSERT INTO bench_accounts (id, posted, version, owner, currency, label, status, pending_debit,
-		pending_credit, overdraft_limit, created_at) VALUES `
 	for _, bulk := range []struct {
 		insert, row, after string
 		args               []any
 	}{
 		{directTransferInsert, directTransferRow, "", transfers},
 		{directEntryInsert, directEntryRow, "", entries},
-		{accountInsert, `(?,?,?,'','','','',0,0,0,?)`, " ON DUPLICATE KEY UPDATE posted=VALUES(posted), version=VALUES(version)", changed},
+		{directAccountInsert, `(?,?,?,'','','','',0,0,0,?)`, " ON DUPLICATE KEY UPDATE posted=VALUES(posted), version=VALUES(version)", changed},
 	} {
 		count := len(bulk.args) / strings.Count(bulk.row, "?")
 		if _, err := tx.ExecContext(ctx, bulk.insert+bulk.row+strings.Repeat(","+bulk.row, count-1)+bulk.after, bulk.args...); err != nil {

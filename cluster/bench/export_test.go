@@ -79,3 +79,18 @@ var (
 	CPUTimes = cpuTimes
 	KindOf   = kindOf
 )
+
+// Yardstick fills the tables of direct SQL, and does one transaction of each size.
+func Yardstick(ctx context.Context, dsn string) error {
+	d, err := openDirect(ctx, dsn)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	for _, work := range []transaction{d.single, d.many} {
+		if err := work(ctx, d.conns[0]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
