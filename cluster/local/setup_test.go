@@ -3,6 +3,7 @@ package local_test
 import (
 	"database/sql"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -23,7 +24,11 @@ import (
 // programs are built once for all tests of the package.
 var programs struct{ standin, cli string }
 
+// TestMain lets more tests run at once than there are cores, for they wait for servers most of the time.
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil { // the command line is read later
+		panic(err)
+	}
 	dir, err := os.MkdirTemp("", "lockstep-local")
 	if err != nil {
 		panic(err)
