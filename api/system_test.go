@@ -197,6 +197,23 @@ func TestDrainThenShutdownLosesNoRequest(t *testing.T) {
 	}
 }
 
+// A server that is shut down before it has begun to serve never begins: whoever waits for its end would wait for ever.
+func TestAServerThatWasShutDownServesNobody(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t)
+	if err := e.server.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	listener := listen(t)
+	if err := e.server.Serve(listener); err != nil {
+		t.Errorf("Serve after Shutdown: %v", err)
+	}
+	if conn, err := net.Dial("tcp", listener.Addr().String()); err == nil {
+		conn.Close()
+		t.Error("it listens")
+	}
+}
+
 // What goes wrong before anything was handed over changed nothing; the cause is logged and not shown.
 func TestFailureOfAReadIsInternal(t *testing.T) {
 	t.Parallel()
