@@ -204,9 +204,16 @@ func TestAServerThatWasShutDownServesNobody(t *testing.T) {
 	if err := e.server.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	listener := listen(t)
-	if err := e.server.Serve(listener); err != nil {
-		t.Errorf("Serve after Shutdown: %v", err)
+	listener, ended := listen(t), make(chan error, 1)
+	go func() { ended <- e.server.Serve(listener) }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("Serve after Shutdown: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("Serve goes on after Shutdown")
+		_ = listener.Close()
 	}
 	if conn, err := net.Dial("tcp", listener.Addr().String()); err == nil {
 		conn.Close()

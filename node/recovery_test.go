@@ -57,6 +57,11 @@ func (t *traffic) round() {
 		if err != nil {
 			return err
 		}
+		for end := time.Now().Add(patience); transfer.State == "pending" && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			if transfer, err = from.client.TransferByID(t.context(), transfer.ID, client.Fresh()); err != nil {
+				return err
+			}
+		}
 		if transfer.State != "posted" {
 			return fmt.Errorf("transfer %s is %s", transfer.ID, transfer.State)
 		}
@@ -139,10 +144,36 @@ func (s *system) refusesUntilReconciled() {
 	_, err := s.client.Transfer(s.context(), pay)
 	must(s, err)
 	pay.To = (map[string]*system{"alpha": s.beta, "beta": s.alpha}[s.id]).funded("1")
-	ctx, cancel := context.WithTimeout(s.context(), time.Second)
+	if paid, err := s.untilRefused(pay); err == nil {
+		s.Errorf("a transfer out of the unreconciled %s is %+v", s.id, paid)
+	}
+}
+
+// untilRefused asks for a transfer until it was answered with 503 source_unavailable, which the client takes for a reason to
+// ask again.
+func (s *system) untilRefused(pay client.Payment, options ...client.Option) (paid client.Transfer, err error) {
+	s.Helper()
+	ctx, cancel := context.WithCancel(s.context())
 	defer cancel()
-	if _, err := s.client.Transfer(ctx, pay); err == nil || s.seen.count("503 source_unavailable") == 0 {
-		s.Errorf("a transfer out of the unreconciled %s: %v, and answers %v", s.id, err, s.seen.codes)
+	before, ended := s.seen.count("503 source_unavailable"), make(chan struct{})
+	go func() {
+		defer close(ended)
+		paid, err = s.client.Transfer(ctx, pay, options...)
+	}()
+	s.eventually("an unreconciled system refuses a transfer to another one", func() bool {
+		return s.seen.count("503 source_unavailable") > before || isClosed(ended)
+	})
+	cancel()
+	<-ended
+	return paid, err
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -268,9 +299,7 @@ func TestAKeyThatWasLostIsFoundAgain(t *testing.T) {
 	must(t, err)
 	w.settle()
 	w.alpha.restore(backup)
-	ctx, cancel := context.WithTimeout(w.context(), time.Second)
-	defer cancel()
-	if early, err := w.alpha.client.Transfer(ctx, pay, client.WithKey(key)); err == nil {
+	if early, err := w.alpha.untilRefused(pay, client.WithKey(key)); err == nil {
 		t.Errorf("before the books were compared the key answers %+v", early)
 	}
 	w.alpha.reconciles("1 recovered")

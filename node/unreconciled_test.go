@@ -118,12 +118,17 @@ func TestAHeldTransferWaitsForTheReconciliation(t *testing.T) {
 	w := newWorld(t)
 	payer, payee := w.alpha.funded("80"), w.beta.funded("1")
 	w.beta.stop()
-	ctx, cancel := context.WithTimeout(w.context(), time.Second)
-	defer cancel()
-	_, _ = w.alpha.client.Transfer(ctx, client.Payment{From: payer, To: payee, Amount: "30", Currency: krw}) // nobody can say yet
-	if n := w.alpha.number("SELECT COUNT(*) FROM remittances WHERE state = 'pending'"); n != 1 {
-		t.Fatalf("%d transfers are held", n)
-	}
+	ctx, leave := context.WithCancel(w.context())
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		_, _ = w.alpha.client.Transfer(ctx, client.Payment{From: payer, To: payee, Amount: "30", Currency: krw}) // nobody can say yet
+	}()
+	w.eventually("the transfer is held", func() bool {
+		return w.alpha.number("SELECT COUNT(*) FROM remittances WHERE state = 'pending'") == 1
+	})
+	leave()
+	<-left
 	backup := w.alpha.backup()
 	w.beta.start()
 	w.settle()

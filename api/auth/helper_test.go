@@ -28,7 +28,7 @@ const (
 
 // TestMain lets more tests run at once than there are cores, for they wait for servers most of the time.
 func TestMain(m *testing.M) {
-	if err := flag.Set("test.parallel", "6"); err != nil { // the command line is read later
+	if err := flag.Set("test.parallel", "4"); err != nil { // the command line is read later
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
