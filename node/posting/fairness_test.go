@@ -43,10 +43,10 @@ func (w *world) twoNodes() []*node {
 }
 
 // Two nodes share a hot account: neither leaves the other with less than its part. What else the machine does may keep one of
-// them back for a while, so it is some thousands in a row that have to be shared, and not the first.
+// them back for a while, so it is some hundreds in a row that have to be shared, and not the first.
 func TestAHotAccountIsShared(t *testing.T) {
 	t.Parallel()
-	const commands, share = 2000, 30 // in a row, and percent of them
+	const commands, share = 600, 30 // in a row, and percent of them
 	w := newWorld(t)
 	nodes := w.twoNodes()
 	account := nodes[0].funded(1)
