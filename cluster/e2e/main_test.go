@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -40,13 +39,7 @@ var house struct {
 	err  error
 }
 
-// TestMain lets more tests run at once than there are cores, for they wait for servers most of the time.
-func TestMain(m *testing.M) {
-	if err := flag.Set("test.parallel", "3"); err != nil { // the command line is read later
-		panic(err)
-	}
-	os.Exit(run(m))
-}
+func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	began := time.Now()
