@@ -13,6 +13,7 @@ import (
 // imports says which of our packages each package may import; a package that is not listed fails the test, so that a new
 // one has to find its place first.
 var imports = map[string][]string{
+	"lockstep/rounds":            nil,
 	"lockstep/node/ledger":       nil,
 	"lockstep/locks":             nil,
 	"lockstep/saga":              nil,
@@ -20,9 +21,9 @@ var imports = map[string][]string{
 	"lockstep/api/httpsig":       nil,
 	"lockstep/cluster/events":    nil,
 	"lockstep/cluster/statement": nil,
-	"lockstep/cluster/peers":     {"lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/statement"},
-	"lockstep/node/store":        {"lockstep/node/ledger", "lockstep/saga"},
-	"lockstep/node/posting":      {"lockstep/node/ledger", "lockstep/node/store", "lockstep/locks", "lockstep/saga"},
+	"lockstep/cluster/peers":     {"lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/statement", "lockstep/rounds"},
+	"lockstep/node/store":        {"lockstep/node/ledger", "lockstep/rounds", "lockstep/saga"},
+	"lockstep/node/posting":      {"lockstep/node/ledger", "lockstep/node/store", "lockstep/locks", "lockstep/rounds", "lockstep/saga"},
 	"lockstep/node/remit": {
 		"lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/store", "lockstep/saga",
 	},
@@ -32,7 +33,7 @@ var imports = map[string][]string{
 	},
 	"lockstep/node/audit":    nil,
 	"lockstep/node/verify":   nil,
-	"lockstep/api/auth":      {"lockstep/node/ledger"},
+	"lockstep/api/auth":      {"lockstep/node/ledger", "lockstep/rounds"},
 	"lockstep/api/ratelimit": nil,
 	"lockstep/api/console":   {"lockstep/node/ledger"},
 	"lockstep/api": {
@@ -41,7 +42,7 @@ var imports = map[string][]string{
 	},
 	"lockstep/node": {
 		"lockstep/api", "lockstep/api/auth", "lockstep/api/client", "lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/locks", "lockstep/node/audit", "lockstep/node/ledger",
-		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/saga",
+		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/rounds", "lockstep/saga",
 	},
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -68,6 +69,10 @@ type Server struct {
 	streams  *gate // that tell how transfers go on
 	names    *names
 	draining atomic.Bool
+
+	mu       sync.Mutex
+	listener net.Listener // what Serve was given
+	stopped  bool
 }
 
 // New prepares a server; it listens to nothing yet. It fails when its metrics are registered already.
@@ -132,8 +137,15 @@ func (s *Server) Listen(addr string) error {
 	return s.Serve(listener)
 }
 
-// Serve is Listen on a listener that is open already; it closes it.
+// Serve is Listen on a listener that is open already; it closes it. After Shutdown it returns at once.
 func (s *Server) Serve(listener net.Listener) error {
+	s.mu.Lock()
+	s.listener = listener
+	stopped := s.stopped
+	s.mu.Unlock()
+	if stopped {
+		return listener.Close()
+	}
 	if err := s.app.Server().Serve(listener); err != nil {
 		return fmt.Errorf("serve REST: %w", err)
 	}
@@ -149,6 +161,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.Drain()
 	if err := s.app.Server().ShutdownWithContext(ctx); err != nil {
 		return fmt.Errorf("shut the REST listener down: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped = true; s.listener != nil {
+		_ = s.listener.Close() // fasthttp knows nothing of it while Serve is about to begin; else it is closed already
 	}
 	return nil
 }

@@ -197,6 +197,30 @@ func TestDrainThenShutdownLosesNoRequest(t *testing.T) {
 	}
 }
 
+// A server that is shut down before it has begun to serve never begins: whoever waits for its end would wait for ever.
+func TestAServerThatWasShutDownServesNobody(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t)
+	if err := e.server.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	listener, ended := listen(t), make(chan error, 1)
+	go func() { ended <- e.server.Serve(listener) }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("Serve after Shutdown: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("Serve goes on after Shutdown")
+		_ = listener.Close()
+	}
+	if conn, err := net.Dial("tcp", listener.Addr().String()); err == nil {
+		conn.Close()
+		t.Error("it listens")
+	}
+}
+
 // What goes wrong before anything was handed over changed nothing; the cause is logged and not shown.
 func TestFailureOfAReadIsInternal(t *testing.T) {
 	t.Parallel()

@@ -22,6 +22,7 @@ import (
 	"lockstep/node/posting"
 	"lockstep/node/remit"
 	"lockstep/node/store"
+	"lockstep/rounds"
 	"lockstep/saga"
 )
 
@@ -151,7 +152,7 @@ func (n *Node) openSweepers(ctx context.Context, registry prometheus.Registerer)
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	n.background = cancel
 	n.sweepers.Go(func() { n.engine.ExpireHolds(background) })
-	n.sweepers.Go(func() { n.cleanUp(background) })
+	n.sweepers.Go(func() { rounds.Make(background, cleanEvery, n.cleanUp) })
 	cleaned := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "lockstep_store_keys_cleaned_total", Help: "Idempotency keys deleted after their retention.",
 	})

@@ -318,20 +318,11 @@ const (
 	cleanBatch = 500
 )
 
-// cleanUp forgets nonces whose time is over, sagas that ended long ago and dead letters that were settled, until ctx ends.
+// cleanUp forgets nonces whose time is over, sagas that ended long ago and dead letters that were settled.
 func (n *Node) cleanUp(ctx context.Context) {
-	ticker := time.NewTicker(cleanEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		_, err := n.sagas.Clean(ctx, sagasKept, cleanBatch)
-		if err := errors.Join(err, n.store.ForgetNonces(ctx), n.peers.SettleLetters(ctx)); err != nil && ctx.Err() == nil {
-			n.log.Debug("housekeeping is left to the next minute", "error", err)
-		}
+	_, err := n.sagas.Clean(ctx, sagasKept, cleanBatch)
+	if err := errors.Join(err, n.store.ForgetNonces(ctx), n.peers.SettleLetters(ctx)); err != nil && ctx.Err() == nil {
+		n.log.Debug("housekeeping is left to the next minute", "error", err)
 	}
 }
 

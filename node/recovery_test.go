@@ -57,6 +57,11 @@ func (t *traffic) round() {
 		if err != nil {
 			return err
 		}
+		for end := time.Now().Add(patience); transfer.State == "pending" && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			if transfer, err = from.client.TransferByID(t.context(), transfer.ID, client.Fresh()); err != nil {
+				return err
+			}
+		}
 		if transfer.State != "posted" {
 			return fmt.Errorf("transfer %s is %s", transfer.ID, transfer.State)
 		}
@@ -108,8 +113,10 @@ func (t *traffic) check(rounds int) {
 // Whatever a restored system has forgotten, the other side knows. The payer posts again what was credited on its word, the
 // payee credits again what was posted, and all balances are what clients were told.
 func TestARestoredSystemLearnsFromItsPeer(t *testing.T) {
+	t.Parallel()
 	for _, id := range []string{"alpha", "beta"} {
 		t.Run(id, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			restored := map[string]*system{"alpha": w.alpha, "beta": w.beta}[id]
 			flow := newTraffic(w)
@@ -137,16 +144,43 @@ func (s *system) refusesUntilReconciled() {
 	_, err := s.client.Transfer(s.context(), pay)
 	must(s, err)
 	pay.To = (map[string]*system{"alpha": s.beta, "beta": s.alpha}[s.id]).funded("1")
-	ctx, cancel := context.WithTimeout(s.context(), time.Second)
+	if paid, err := s.untilRefused(pay); err == nil {
+		s.Errorf("a transfer out of the unreconciled %s is %+v", s.id, paid)
+	}
+}
+
+// untilRefused asks for a transfer until it was answered with 503 source_unavailable, which the client takes for a reason to
+// ask again.
+func (s *system) untilRefused(pay client.Payment, options ...client.Option) (paid client.Transfer, err error) {
+	s.Helper()
+	ctx, cancel := context.WithCancel(s.context())
 	defer cancel()
-	if _, err := s.client.Transfer(ctx, pay); err == nil || s.seen.count("503 source_unavailable") == 0 {
-		s.Errorf("a transfer out of the unreconciled %s: %v, and answers %v", s.id, err, s.seen.codes)
+	before, ended := s.seen.count("503 source_unavailable"), make(chan struct{})
+	go func() {
+		defer close(ended)
+		paid, err = s.client.Transfer(ctx, pay, options...)
+	}()
+	s.eventually("an unreconciled system refuses a transfer to another one", func() bool {
+		return s.seen.count("503 source_unavailable") > before || isClosed(ended)
+	})
+	cancel()
+	<-ended
+	return paid, err
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
 // Both may have been restored at once, to different times. What one of them still knows both know in the end, and what both
 // forgot never happened.
 func TestTwoSystemsThatWereRestoredLearnFromOneAnother(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	flow := newTraffic(w)
 	flow.round()
@@ -182,6 +216,7 @@ func (s *system) knowsTheEpochOf(other *system) {
 // A restored system may have forgotten the epoch of a peer that was restored before it, and then words of the peer would
 // count again that the peer has taken back. It learns the epoch before it believes anything.
 func TestARestoredSystemLearnsThePeersEpoch(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	flow := newTraffic(w)
 	flow.round() // there are exposures then
@@ -197,6 +232,7 @@ func TestARestoredSystemLearnsThePeersEpoch(t *testing.T) {
 
 // A reconciliation that dies is run again, wherever it died.
 func TestAReconciliationThatDiedIsRunAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	flow := newTraffic(w)
 	backup := w.alpha.backup()
@@ -223,6 +259,7 @@ func TestAReconciliationThatDiedIsRunAgain(t *testing.T) {
 // A payment that the peer has credited stands, even when the customer has spent the money again after the restore, or the
 // account is gone. Somebody owes it then.
 func TestWhatNoAccountCanPayIsReceivable(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	spender, friend, payee := w.alpha.funded("700"), w.alpha.funded("1"), w.beta.funded("1")
 	backup := w.alpha.backup()
@@ -252,6 +289,7 @@ func TestWhatNoAccountCanPayIsReceivable(t *testing.T) {
 // A client that has lost its answer with the payment, and repeats its key, is told of the payment that was found again: it
 // does not pay twice. While nothing is reconciled it is told to wait.
 func TestAKeyThatWasLostIsFoundAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	payer, payee := w.alpha.funded("1000"), w.beta.funded("1")
 	backup := w.alpha.backup()
@@ -261,9 +299,7 @@ func TestAKeyThatWasLostIsFoundAgain(t *testing.T) {
 	must(t, err)
 	w.settle()
 	w.alpha.restore(backup)
-	ctx, cancel := context.WithTimeout(w.context(), time.Second)
-	defer cancel()
-	if early, err := w.alpha.client.Transfer(ctx, pay, client.WithKey(key)); err == nil {
+	if early, err := w.alpha.untilRefused(pay, client.WithKey(key)); err == nil {
 		t.Errorf("before the books were compared the key answers %+v", early)
 	}
 	w.alpha.reconciles("1 recovered")
@@ -287,6 +323,7 @@ func TestAKeyThatWasLostIsFoundAgain(t *testing.T) {
 
 // Credits above the peer's cap are not booked by themselves: an operator raises the cap and reconciles again.
 func TestForgottenCreditsHeedTheCap(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	payer, payee := w.alpha.funded("900"), w.beta.funded("1")
 	backup := w.beta.backup()
@@ -312,6 +349,7 @@ func TestForgottenCreditsHeedTheCap(t *testing.T) {
 
 // A restore asks for nodes that are down and a file that is whole, and leaves a database alone that it may not replace.
 func TestARestoreRefusesWhatItMayNotReplace(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.alpha.funded("5")
 	backup := w.alpha.backup()
@@ -357,6 +395,7 @@ func TestARestoreRefusesWhatItMayNotReplace(t *testing.T) {
 // A failover asks for an old source that is away for good: one that takes writes is refused whatever the operator says, one
 // that does not answer needs the operator's word. What it is to go to may be as wrong.
 func TestAFailoverRefusesWhatItMayNotReplace(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	own := w.beta.database
 	failover := func(s *system, source string, fenced bool) error { // to a server that nobody may promote, should a refusal be missing

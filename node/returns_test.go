@@ -28,6 +28,7 @@ func (s *system) empty() string {
 // What a restored system finds credited to an account that has since been closed, or that it has forgotten, it sends back, once,
 // even if it is restored again and has forgotten that it did. Only what cannot be sent back stays in suspense.
 func TestWhatNoAccountCanTakeComesBack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	payer, gone := w.alpha.funded("1000"), w.alpha.funded("40")
 	frozen := w.alpha.funded("500")

@@ -22,6 +22,7 @@ func (parent tracing) RoundTrip(request *http.Request) (*http.Response, error) {
 
 // The trace of a client's request goes on to the other system, with the message and with the event in it.
 func TestATraceGoesOnToTheOtherSystem(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	traced, err := client.New(client.Config{

@@ -77,6 +77,7 @@ func (s *system) state(id string) string {
 // While a system is unreconciled, peers hear of what it knows, and nothing of what it does not: that is neither denied, nor
 // closed, nor promised anew.
 func TestAnUnreconciledSystemClosesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	payer, payee := w.beta.funded("50"), w.alpha.funded("1")
 	known, err := w.beta.client.Transfer(w.context(), client.Payment{From: payer, To: payee, Amount: "5", Currency: krw})
@@ -113,15 +114,21 @@ func TestAnUnreconciledSystemClosesNothing(t *testing.T) {
 // A transfer that was held when the backup was made may be credited on the other side. So it is not given up before the
 // peer was asked, however old it is, and then it is posted from its hold.
 func TestAHeldTransferWaitsForTheReconciliation(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	payer, payee := w.alpha.funded("80"), w.beta.funded("1")
 	w.beta.stop()
-	ctx, cancel := context.WithTimeout(w.context(), time.Second)
-	defer cancel()
-	_, _ = w.alpha.client.Transfer(ctx, client.Payment{From: payer, To: payee, Amount: "30", Currency: krw}) // nobody can say yet
-	if n := w.alpha.number("SELECT COUNT(*) FROM remittances WHERE state = 'pending'"); n != 1 {
-		t.Fatalf("%d transfers are held", n)
-	}
+	ctx, leave := context.WithCancel(w.context())
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		_, _ = w.alpha.client.Transfer(ctx, client.Payment{From: payer, To: payee, Amount: "30", Currency: krw}) // nobody can say yet
+	}()
+	w.eventually("the transfer is held", func() bool {
+		return w.alpha.number("SELECT COUNT(*) FROM remittances WHERE state = 'pending'") == 1
+	})
+	leave()
+	<-left
 	backup := w.alpha.backup()
 	w.beta.start()
 	w.settle()
@@ -148,6 +155,7 @@ func TestAHeldTransferWaitsForTheReconciliation(t *testing.T) {
 // A payee that has missed the payer's word asks for it, and a payer that still knows the transfer says it again under its
 // new epoch: what it said before the restore counts no more.
 func TestAPayerThatStillKnowsSaysItAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	payer, payee := w.alpha.funded("60"), w.beta.funded("1")
 	w.broker.Close() // no word arrives by itself
@@ -166,6 +174,7 @@ func TestAPayerThatStillKnowsSaysItAgain(t *testing.T) {
 // What the peer holds and a restored payer has forgotten is given up, and what the payer said of it in an earlier epoch
 // changes nothing any more, however late it comes.
 func TestAWordOfAnEarlierEpochChangesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	payer, payee := w.alpha.funded("90"), w.beta.funded("1")
 	backup := w.alpha.backup()

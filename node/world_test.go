@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,6 +24,7 @@ import (
 	"lockstep/cluster/broker"
 	"lockstep/cluster/local/servers"
 	"lockstep/node"
+	"lockstep/node/store"
 	"lockstep/node/verify"
 )
 
@@ -32,6 +34,14 @@ const (
 	patience = 30 * time.Second
 	secret   = "a secret of the tests, longer than 32 characters"
 )
+
+// TestMain lets more tests run at once than there are cores, for they wait for servers most of the time.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "3"); err != nil { // the command line is read later
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // world is two systems that know one another, over one broker.
 type world struct {
@@ -203,11 +213,17 @@ func (s *system) backup() string {
 	return path
 }
 
-// restore replaces the data while the node is down, and starts it again.
+// restore replaces the data while the node is down, and starts it again. A node that could not say at its end that it ends, on
+// a busy machine, is known to be gone when its lease is over.
 func (s *system) restore(path string) {
 	s.Helper()
 	s.stop()
-	must(s, (&node.RestoreCommand{ConfigFlags: s.flags(), In: path}).Run(s.context(), io.Discard))
+	var err error
+	s.eventually(s.id+" has no node", func() bool {
+		err = (&node.RestoreCommand{ConfigFlags: s.flags(), In: path}).Run(s.context(), io.Discard)
+		return !errors.Is(err, store.ErrNodesAlive)
+	})
+	must(s, err)
 	s.start()
 }
 

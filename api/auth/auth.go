@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"lockstep/node/ledger"
+	"lockstep/rounds"
 )
 
 // Principal is who asks.
@@ -162,9 +163,9 @@ func Open(ctx context.Context, config Config) (*Authority, error) {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	a.stop = stop
-	a.done.Go(func() { a.refreshKeys(background) })
+	a.done.Go(func() { rounds.Make(background, keyRefreshEvery, a.refreshKeys) })
 	a.done.Go(func() { a.denials.follow(background) })
-	a.done.Go(func() { a.sweep(background) })
+	a.done.Go(func() { rounds.Make(background, sweepEvery, a.Sweep) })
 	return a, nil
 }
 
@@ -175,17 +176,8 @@ func (a *Authority) Close() {
 }
 
 func (a *Authority) refreshKeys(ctx context.Context) {
-	ticker := time.NewTicker(keyRefreshEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			if err := a.keys.reload(ctx); err != nil && ctx.Err() == nil {
-				a.config.Logger.Warn("cannot refresh the signing keys; the known ones go on", "error", err)
-			}
-		}
+	if err := a.keys.reload(ctx); err != nil && ctx.Err() == nil {
+		a.config.Logger.Warn("cannot refresh the signing keys; the known ones go on", "error", err)
 	}
 }
 

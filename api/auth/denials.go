@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"lockstep/rounds"
 )
 
 // The denial list is short, since an access token ends by itself: it names the sessions that were ended while a token of
@@ -72,21 +74,14 @@ func (d *denials) heard(ctx context.Context) {
 
 // follow reads the list until ctx ends.
 func (d *denials) follow(ctx context.Context) {
-	ticker := time.NewTicker(denialsEvery)
-	defer ticker.Stop()
 	failing := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	rounds.Make(ctx, denialsEvery, func(ctx context.Context) {
 		err := d.read(ctx)
 		if err != nil && !failing && ctx.Err() == nil {
 			d.logger.Warn("cannot read the denial list; sessions that are ended meanwhile live until their access token ends", "error", err)
 		}
 		failing = err != nil
-	}
+	})
 }
 
 // read takes what is new in the list, or all of it when that is due, and forgets what has ended.

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/hkdf"
 	"crypto/sha256"
+	"flag"
 	"sync"
 	"testing"
 	"time"
@@ -25,7 +26,11 @@ const (
 	shopSecret   = "0123456789abcdef0123456789abcdef"
 )
 
+// TestMain lets more tests run at once than there are cores, for they wait for servers most of the time.
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil { // the command line is read later
+		panic(err)
+	}
 	goleak.VerifyTestMain(m)
 }
 

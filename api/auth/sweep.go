@@ -13,20 +13,6 @@ const (
 	sessionKept = 90 * 24 * time.Hour
 )
 
-// sweep removes what has ended, a little at a time, until ctx ends.
-func (a *Authority) sweep(ctx context.Context) {
-	ticker := time.NewTicker(sweepEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			a.Sweep(ctx)
-		}
-	}
-}
-
 // Sweep removes refresh tokens, denials, counts of attempts and sessions whose time is over, some of each. A node does it
 // by itself every five minutes.
 func (a *Authority) Sweep(ctx context.Context) {

@@ -23,9 +23,11 @@ import (
 // system is lost, which is the price of replication without acknowledgement. Also when both systems lose theirs at once: then
 // what both have forgotten never happened.
 func TestAPromotedReplicaLearnsWhatItMissedFromThePeer(t *testing.T) {
+	t.Parallel()
 	for _, sides := range [][]int{{0}, {1}, {0, 1}} {
 		names := []string{"alpha", "beta"}[sides[0] : sides[len(sides)-1]+1]
 		t.Run(strings.Join(names, " and "), func(t *testing.T) {
+			t.Parallel()
 			x := openCrossing(t, calm(), 1)
 			l := x.load(t, x.books, "1", clients, across(x.population(t)))
 			var inside []*insider

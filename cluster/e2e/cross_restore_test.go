@@ -11,6 +11,7 @@ import (
 // more of them are under way. Until it is reconciled it says nothing about what it has forgotten. Then all is as clients were
 // told, and those who had no answer get one by repeating their keys.
 func TestARestoredSystemLearnsAThousandTransfersFromItsPeer(t *testing.T) {
+	t.Parallel()
 	const clients, sinceBackup, eachWay, flow = 64, 1000, 300, 10
 	x := openCrossing(t, calm(), 0)
 	l := x.load(t, x.books, "1", clients, across(x.population(t)))

@@ -44,6 +44,7 @@ func with(config, more map[string]any) map[string]any {
 // the nodes are started anew only where a part needs them configured in another way. After each part both systems' books
 // hold by themselves, are alike, and have what clients were told.
 func TestTransfersBetweenSystems(t *testing.T) {
+	t.Parallel()
 	x := openCrossing(t, unpublished(), 0)
 	for _, part := range []struct {
 		name   string

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,7 +31,9 @@ var program string
 
 // house is where the clusters of this run live, and the one that its tests share.
 var house struct {
-	dir  string
+	dir      string
+	clusters atomic.Int64 // that tests have had of their own
+
 	once sync.Once
 	site *site
 	err  error
@@ -166,10 +169,12 @@ func shared(tb testing.TB) *site {
 	return house.site
 }
 
-// own starts a cluster for one test that stops or kills its servers.
+// own starts a cluster for one test that stops or kills its servers. Its directory is a new one: with -count, what the same
+// test did to its cluster before would still be there.
 func own(tb testing.TB, change func(*local.Options)) *site {
 	tb.Helper()
-	s, err := open(filepath.Join(house.dir, strings.ReplaceAll(tb.Name(), "/", "-")), change)
+	dir := fmt.Sprintf("%s-%d", strings.ReplaceAll(tb.Name(), "/", "-"), house.clusters.Add(1))
+	s, err := open(filepath.Join(house.dir, dir), change)
 	if err != nil {
 		tb.Fatalf("start a cluster: %v", err)
 	}

@@ -196,6 +196,7 @@ func (p *patient) outage(c caller, duringCommit bool) (away time.Duration, back 
 // that one is surely under way. What was acknowledged is there. Those who were answered "unknown" are no more than had a
 // request in hand, and each learns the outcome soon after the source is back. Meanwhile the replica answers reads.
 func TestKilledSourceLosesNoPayment(t *testing.T) {
+	t.Parallel()
 	const resolveMax = 10 * time.Second
 	s := own(t, nil)
 	c := s.as(t, s.operator).inHaste()

@@ -15,6 +15,7 @@ import (
 // A request that cannot be decided in time is answered when its caller wants to know: with an outcome that is unknown or
 // not applied, never with a wrong one. The same key then has the one effect.
 func TestPreferSaysHowLongTheAnswerMayTake(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	c := s.as(t, s.client)
 	number := c.account("KRW", "1000")

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -275,7 +276,10 @@ func TestAClosedTerminalStopsTheCluster(t *testing.T) {
 	}
 }
 
-// freeBase finds a port base under which no cluster runs.
+// bases are the port bases that were given to tests.
+var bases sync.Map
+
+// freeBase finds a port base under which no cluster runs, nor will one of another test.
 func freeBase(t *testing.T) int {
 	t.Helper()
 	for range 100 {
@@ -286,7 +290,7 @@ func freeBase(t *testing.T) int {
 				free = free && !listening(fmt.Sprintf("127.0.0.1:%d", port))
 			}
 		}
-		if free {
+		if _, taken := bases.LoadOrStore(base, true); free && !taken {
 			return base
 		}
 	}

@@ -3,6 +3,7 @@ package local_test
 import (
 	"database/sql"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -18,12 +19,17 @@ import (
 	"go.uber.org/goleak"
 
 	"lockstep/cluster/local"
+	"lockstep/cluster/local/process"
 )
 
 // programs are built once for all tests of the package.
 var programs struct{ standin, cli string }
 
+// TestMain lets more tests run at once than there are cores, for they wait for servers most of the time.
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil { // the command line is read later
+		panic(err)
+	}
 	dir, err := os.MkdirTemp("", "lockstep-local")
 	if err != nil {
 		panic(err)
@@ -53,6 +59,7 @@ func options(t *testing.T) local.Options {
 	}
 }
 
+// start starts a cluster. When its test fails, what its processes said last is shown: their logs go with the test's directory.
 func start(t *testing.T, o local.Options) *local.Cluster {
 	t.Helper()
 	cluster, err := local.Start(t.Context(), o)
@@ -60,6 +67,15 @@ func start(t *testing.T, o local.Options) *local.Cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		const lines = 12
+		for _, p := range cluster.Processes() {
+			t.Logf("%s is %s after %d restarts, and said:\n%s", p.Name, p.State, p.Restarts, process.LogTail(filepath.Join(o.Dir, "logs", p.Name+".log"), lines))
+		}
+	})
 	return cluster
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"lockstep/api/httpsig"
 	"lockstep/cluster/statement"
+	"lockstep/rounds"
 )
 
 // refreshEvery is how soon a node notices what an operator changed about its peers, or about its own keys.
@@ -62,7 +63,7 @@ func OpenDirectory(ctx context.Context, system string, keys Keys, load func(cont
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d.stop = stop
-	d.done.Go(func() { d.watch(background) })
+	d.done.Go(func() { rounds.Make(background, refreshEvery, d.notice) })
 	return d, nil
 }
 
@@ -72,18 +73,10 @@ func (d *Directory) Close() {
 	d.done.Wait()
 }
 
-func (d *Directory) watch(ctx context.Context) {
-	ticker := time.NewTicker(refreshEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		if err := errors.Join(d.Refresh(ctx), d.keys.Reload(ctx)); err != nil && ctx.Err() == nil {
-			d.log.Debug("peers could not be read again; the known ones go on", "error", err)
-		}
+// notice reads what may have changed.
+func (d *Directory) notice(ctx context.Context) {
+	if err := errors.Join(d.Refresh(ctx), d.keys.Reload(ctx)); err != nil && ctx.Err() == nil {
+		d.log.Debug("peers could not be read again; the known ones go on", "error", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"lockstep/node/ledger"
 	"lockstep/node/store"
+	"lockstep/rounds"
 )
 
 const (
@@ -18,16 +19,7 @@ const (
 // ExpireHolds ends clients' holds whose time is over, by the database's clock, until ctx ends. Every node may run it: a
 // hold expires once, whoever comes first.
 func (e *Engine) ExpireHolds(ctx context.Context) {
-	ticker := time.NewTicker(expiryPause)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			e.expireDue(ctx)
-		}
-	}
+	rounds.Make(ctx, expiryPause, e.expireDue)
 }
 
 func (e *Engine) expireDue(ctx context.Context) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"lockstep/rounds"
 )
 
 // State is what is known of the servers, for readiness and metrics.
@@ -110,18 +112,7 @@ func (s *Store) watch(ctx context.Context) {
 
 // every calls look at an interval, one call at a time, until Close.
 func (s *Store) every(interval time.Duration, look func(context.Context)) {
-	s.ended.Go(func() {
-		ticker := time.NewTicker(interval)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-s.running.Done():
-				return
-			case <-ticker.C:
-				look(s.running)
-			}
-		}
-	})
+	s.ended.Go(func() { rounds.Make(s.running, interval, look) })
 }
 
 // lookMax bounds one look, so that a server that hangs is known to hang.

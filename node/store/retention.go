@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"lockstep/rounds"
 )
 
 // Bounds of one step of the cleaner.
@@ -51,19 +53,12 @@ func (r Retention) Validate() error {
 func (s *Store) CleanKeys(ctx context.Context, r Retention, deleted func(keys int)) {
 	parts := int(r.Pass / r.Every)
 	part := rand.IntN(parts) //nolint:gosec // it spreads the nodes over the table; nobody gains by foretelling it
-	ticker := time.NewTicker(r.Every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	rounds.Make(ctx, r.Every, func(ctx context.Context) {
 		if err := s.cleanPart(ctx, r.Keep, edge(part, parts), edge(part+1, parts), deleted); err != nil && ctx.Err() == nil {
 			s.config.Logger.Debug("old idempotency keys are left to the next pass", "error", err)
 		}
 		part = (part + 1) % parts
-	}
+	})
 }
 
 // edge is where a part of the claims' range begins; each claim is above the edge of its part.

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"database/sql"
+	"flag"
 	"slices"
 	"testing"
 	"time"
@@ -14,7 +15,13 @@ import (
 	"lockstep/node/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain lets more tests run at once than there are cores, for they wait for servers most of the time.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil { // the command line is read later
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // testMax bounds what a test may wait for.
 const testMax = 30 * time.Second

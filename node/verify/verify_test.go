@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,7 +23,13 @@ import (
 	"lockstep/node/verify"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain lets more tests run at once than there are cores, for they wait for servers most of the time.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil { // the command line is read later
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // Books that real engines kept have no breach, whatever happened in them.
 func TestHealthyBooksHaveNoBreach(t *testing.T) {

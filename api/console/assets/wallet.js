@@ -12,6 +12,7 @@ const fill = (text, value) => text.replace('%', () => value);
 
 const answerMax = 45_000; // of one attempt, ms; longer than the server ever takes
 const askingMax = 30_000; // for how long an unknown outcome is asked about by itself, ms
+const lookMax = 10_000; // of one look at a page that is followed, ms; the next one waits for it
 
 // remember leaves something for the server to read with the next page.
 function remember(name, value, seconds) {
@@ -397,7 +398,9 @@ function follow(article) {
   if (finished()) return;
   const refresh = async () => {
     try {
-      const response = await fetch(location.href, { cache: 'no-store', credentials: 'same-origin', headers: { Accept: 'text/html' } });
+      const response = await fetch(location.href, {
+        cache: 'no-store', credentials: 'same-origin', headers: { Accept: 'text/html' }, signal: AbortSignal.timeout(lookMax),
+      });
       const page = new DOMParser().parseFromString(await response.text(), 'text/html');
       const fresh = find('[data-live-part]', page);
       if (response.status === 401) return location.reload();

@@ -17,6 +17,9 @@ const System = "alpha"
 // setupMax bounds the preparation of a test's database.
 const setupMax = time.Minute
 
+// migrated is the schema of this program, once a test has needed it.
+var migrated schema
+
 // Config makes a migrated database, which is dropped when the test passes and kept when it fails, and answers with what
 // store.Open needs for its source and its replica.
 func Config(tb testing.TB) store.Config {
@@ -31,7 +34,9 @@ func Database(tb testing.TB) (store.Config, servers.Database) {
 	database := servers.Shared(tb).Database(tb)
 	ctx, cancel := context.WithTimeout(context.Background(), setupMax)
 	defer cancel()
-	if err := store.Migrate(ctx, database.Migrate, System, slog.New(slog.DiscardHandler)); err != nil {
+	if err := migrated.in(ctx, database.Migrate, func() error {
+		return store.Migrate(ctx, database.Migrate, System, slog.New(slog.DiscardHandler))
+	}); err != nil {
 		tb.Fatalf("storetest: %v", err)
 	}
 	config := store.Default()

@@ -8,7 +8,7 @@ import { chromium } from 'playwright-core';
 const given = JSON.parse(readFileSync(0, 'utf8'));
 const desktop = { width: 1280, height: 800 };
 const phone = { width: 390, height: 844 };
-const patience = 15_000; // ms, of every wait
+const patience = 30_000; // ms, of every wait
 
 const began = Date.now();
 const say = (text) => console.error(`${((Date.now() - began) / 1000).toFixed(1)} s  ${text}`);
@@ -215,7 +215,7 @@ const tests = {
     await page.locator('.state.posted').waitFor();
     await page.locator('[data-finished=true]').waitFor();
     assert.match(await text(page), /Credited to the recipient/);
-    await screen(page, 'desktop-light-en-transfer');
+    const sent = id(page);
 
     await page.goto(`${given.alpha}/wallet/accounts/${number}`);
     assert.equal(await money(page), '₩5,000');
@@ -235,6 +235,7 @@ const tests = {
     assert.equal(csv.length, 4);
     assert.match(csv[2], /,Sent,alpha-\d{14},Lunch,-3000,KRW,7000,/);
     assert.equal(download.suggestedFilename(), `${number}.csv`);
+    return sent;
   },
 
   // In Korean, from the switch on the page.
@@ -257,7 +258,8 @@ const tests = {
     await page.goto(`${given.alpha}/wallet?lang=en`);
   },
 
-  async twice(page, number) {
+  async twice(context, number) {
+    const page = await context.newPage();
     await review(page, number, given.bobs, '100', 'Double click');
     await page.locator('dialog[open] button[type=submit]').dblclick();
     await made(page);
@@ -266,7 +268,7 @@ const tests = {
     // Without the script's own care the key alone has to do: two pages of one form, and then a third one, gone back to.
     await page.goto(`${given.alpha}/wallet/send?account=${number}`);
     const form = page.url();
-    const other = await page.context().newPage();
+    const other = await context.newPage();
     await other.goto(form);
     for (const one of [page, other]) {
       await fill(one, { to: given.bobs, amount: '200', description: 'Two tabs' });
@@ -290,8 +292,9 @@ const tests = {
     await confirm(other);
     await other.locator('[data-alert]:not([hidden])').waitFor();
     assert.match(await text(other, '[data-alert]'), /sent before, with other contents/);
-    await other.close();
-    return [once, id(page)];
+    const repeated = [once, id(page)];
+    await Promise.all([page.close(), other.close()]);
+    return repeated;
   },
 
   // The other system stands still, and goes on.
@@ -312,7 +315,7 @@ const tests = {
       for (const node of given.betaNodes) await control(node, 'cont');
     }
     for (const one of [page, blind]) {
-      await one.locator('.state.posted').waitFor({ timeout: 30_000 });
+      await one.locator('.state.posted').waitFor();
       assert.ok(await one.evaluate(() => globalThis.stayed), 'the page followed by itself, without being loaded again');
     }
     await blind.close();
@@ -338,27 +341,34 @@ const tests = {
     assert.equal(await money(page), '−₩50');
   },
 
-  // What the pages look like, on a desk and on a phone, by day and by night.
+  // What the pages look like, on a desk and on a phone, by day and by night: each is loaded once in a language, and looked at
+  // twice.
   async looks(context, number, transfer) {
-    const state = await context.storageState();
-    const look = async (width, viewport, colorScheme) => {
-      const lang = (width === 'phone') === (colorScheme === 'light') ? 'ko' : 'en';
-      const seen = await open({ viewport, colorScheme, storageState: state });
+    const storageState = await context.storageState();
+    const look = async (lang, variants) => {
+      const seen = await open({ storageState });
       const page = await seen.newPage();
+      const visit = async (name, path) => {
+        await page.goto(`${given.alpha}${path}lang=${lang}`);
+        if (name === 'send') await page.locator('[data-payee]:not(.looking):not([hidden])').waitFor();
+        for (const [width, viewport, colorScheme] of variants) {
+          await page.setViewportSize(viewport);
+          await page.emulateMedia({ colorScheme });
+          await screen(page, `${width}-${colorScheme}-${lang}-${name}`);
+        }
+      };
       for (const [name, path] of Object.entries({
         home: '/wallet?', account: `/wallet/accounts/${number}?`, send: `/wallet/send?account=${number}&to=${given.bobs}&`,
         transfer: `/wallet/transfers/${transfer}?`, settings: '/wallet/settings?',
-      })) {
-        await page.goto(`${given.alpha}${path}lang=${lang}`);
-        if (name === 'send') await page.locator('[data-payee]:not(.looking):not([hidden])').waitFor();
-        await screen(page, `${width}-${colorScheme}-${lang}-${name}`);
-      }
+      })) await visit(name, path);
       await seen.clearCookies();
-      await page.goto(`${given.alpha}/wallet/sign-in?lang=${lang}`);
-      await screen(page, `${width}-${colorScheme}-${lang}-sign-in`);
+      await visit('sign-in', '/wallet/sign-in?');
       await seen.close();
     };
-    await Promise.all(Object.entries({ desktop, phone }).flatMap(([width, viewport]) => ['light', 'dark'].map((scheme) => look(width, viewport, scheme))));
+    await Promise.all([
+      look('en', [['desktop', desktop, 'light'], ['phone', phone, 'dark']]),
+      look('ko', [['desktop', desktop, 'dark'], ['phone', phone, 'light']]),
+    ]);
   },
 
   async signOut(context, page, number) {
@@ -392,17 +402,18 @@ try {
   const number = await tests.first(page);
   await byPassword;
   say('deposited');
-  await tests.send(page, number);
+  const sent = await tests.send(page, number);
   say('sent inside and outside');
   await tests.tooMuch(page, number);
   say('refused in Korean');
-  const repeated = await tests.twice(page, number);
-  say('sent twice, moved once');
-  const followed = await tests.live(page, number);
-  say('followed');
+  const done = (what) => (result) => { say(what); return result; };
+  const [followed, repeated] = await Promise.all([ // one waits while the others work
+    tests.live(page, number).then(done('followed')),
+    tests.twice(context, number).then(done('sent twice, moved once')),
+    tests.looks(context, number, sent).then(done('looked at')),
+  ]);
   await tests.keyboard(page, number);
-  await tests.looks(context, number, followed);
-  say('looked at');
+  say('used by the keyboard');
   await tests.signOut(context, page, number);
   say('signed out');
   await context.clearCookies({ name: /^(?!wallet_)/ }); // at the provider, too

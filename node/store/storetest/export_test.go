@@ -1,0 +1,9 @@
+package storetest
+
+// What tests of the copied schema need.
+type Schema = schema
+
+var (
+	In       = (*schema).in
+	TablesOf = tablesOf
+)
