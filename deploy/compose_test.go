@@ -154,8 +154,11 @@ func TestComposeKeepsItsPromises(t *testing.T) {
 		}
 	}
 	for name, config := range p.Configs {
-		if _, err := os.Stat(config.File); err != nil {
+		state, err := os.Stat(config.File)
+		if err != nil {
 			t.Errorf("configuration %s: %v", name, err)
+		} else if strings.HasSuffix(name, ".sh") && state.Mode()&0o111 == 0 {
+			t.Errorf("%s cannot be executed", name)
 		}
 	}
 	made := secrets(t)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Run once, by the image's entrypoint, when a data directory is made: the accounts, and on a replica where its source is.
-# Nodes have no DDL rights, so that a statement slipped into one cannot drop a table. Passwords are made by secrets.sh of
-# letters and digits, so they need no quoting.
+# It has to be executable, for what is not is read into the entrypoint's own shell. Nodes have no DDL rights, so that a
+# statement slipped into one cannot drop a table. Passwords are made by secrets.sh of letters and digits, and need no quoting.
 set -euo pipefail
 secret() { cat "/run/secrets/$1"; }
 
@@ -39,4 +39,4 @@ SET PERSIST super_read_only = ON;
 SQL
 }
 
-{ accounts; "${ROLE}_only"; } | mysql --protocol=socket --user=root --password="$(secret mysql_root)"
+{ accounts; "${ROLE}_only"; } | MYSQL_PWD=$(secret mysql_root) mysql --protocol=socket --user=root
