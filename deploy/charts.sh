@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 bin=$PWD/.lockstep/bin chart=deploy/helm/lockstep
 mkdir -p "$bin"
-(cd deploy/tools/helm && go mod verify >/dev/null && go build -o "$bin/" tool && go build -o "$bin/" ./manifests)
+(cd deploy/tools/helm && go build -o "$bin/" tool && go build -o "$bin/" ./manifests)
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
 
