@@ -8,7 +8,7 @@ BIN     := bin/lockstep
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TIMEOUT ?= 12m
 
-.PHONY: help install build up down demo test bench mutants lint clean
+.PHONY: help install build up down demo test bench mutants lint charts clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ mutants: ## remove each guard and see its test fail
 
 lint: ## gofumpt and golangci-lint; compiles them once
 	@bash deploy/lint.sh
+
+charts: ## the Helm chart, by Helm itself; compiles it once, which takes some minutes
+	@bash deploy/charts.sh
 
 clean: ## remove what was built, and the test servers; the cluster's data stays
 	-@$(GO) run ./cluster/local/servers/keeper stop

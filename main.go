@@ -29,6 +29,7 @@ type commands struct {
 	Ctl       local.CtlCommand      `cmd:"" help:"Control the processes of the local cluster."`
 	Demo      demo.Command          `cmd:"" help:"Move money on the local cluster and prove that none was lost."`
 	Node      node.Command          `cmd:"" help:"Run one node of a payment system."`
+	Probe     node.ProbeCommand     `cmd:"" help:"Ask a node whether it is well; exit status 1 says that it is not."`
 	Migrate   node.MigrateCommand   `cmd:"" help:"Bring the database schema up to date."`
 	Clients   node.ClientsCommand   `cmd:"" help:"Manage the programs that may use a system."`
 	Users     node.UsersCommand     `cmd:"" help:"Manage the people who may sign in to a system."`

@@ -7,6 +7,7 @@ import (
 	"embed"
 	"fmt"
 	"io"
+	"net"
 	"text/template"
 )
 
@@ -37,6 +38,7 @@ func (m MariaDB) Render(w io.Writer) error { return render(w, "mariadb.cnf.tmpl"
 func render(w io.Writer, name string, data any) error {
 	functions := template.FuncMap{
 		"problem": problemPage,
+		"host":    func(address string) (string, error) { host, _, err := net.SplitHostPort(address); return host, err },
 		"inc":     func(i int) int { return i + 1 },
 	}
 	parsed, err := template.New(name).Funcs(functions).ParseFS(files, name)

@@ -15,6 +15,10 @@ type HAProxy struct {
 	Listen string   // host:port
 	Nodes  []string // host:port each
 	Script string   // where the text of TooLargeScript is
+
+	Certificate string // file (PEM) with the listener's certificate and key; empty serves in clear
+	NodesCA     string // file (PEM) with the authority of the nodes' certificates; empty speaks to them in clear
+	Resolver    string // host:port of the DNS server that knows the nodes' names, which may come and go; empty: addresses stay
 }
 
 // Render writes the balancer's configuration file.

@@ -159,6 +159,7 @@ install_homebrew() {
 		mariadb-server-core | mariadb-client-core) package=mariadb ;;
 		redis-server) package=redis ;;
 		nodejs | npm) package=node ;;
+		chromium) package=--cask=chromium ;;
 		gcc | make) die "missing: $package; run 'xcode-select --install'" ;;
 		esac
 		say "installing $package"

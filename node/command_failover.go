@@ -55,6 +55,9 @@ func (c *FailoverCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if to, err = config.MySQL.secured(to); err != nil {
+		return fmt.Errorf("mysql.%w", err)
+	}
 	if err := c.fenced(ctx, config); err != nil {
 		return err
 	}

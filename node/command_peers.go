@@ -222,7 +222,12 @@ func (c *TestPeerCommand) Run(ctx context.Context, out io.Writer) error {
 		}
 		defer directory.Close()
 		began := time.Now()
-		theirs, err := peers.NewClient(directory, db.Epoch, prometheus.NewRegistry()).TellEpoch(ctx, c.ID)
+		client, err := config.peerClient(directory, db.Epoch, prometheus.NewRegistry())
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		theirs, err := client.TellEpoch(ctx, c.ID)
 		if err != nil {
 			return fmt.Errorf("%w\ncheck the address, that both sides have pinned each other's keys, and both clocks", err)
 		}

@@ -212,7 +212,10 @@ func withReconciler(ctx context.Context, config Config, version Version, db *sto
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close(context.WithoutCancel(ctx))) }()
-	client := peers.NewClient(directory, db.Epoch, registry)
+	client, err := config.peerClient(directory, db.Epoch, registry)
+	if err != nil {
+		return err
+	}
 	defer client.Close()
 	bounds, err := config.remitter()
 	if err != nil {

@@ -29,11 +29,13 @@ import (
 // Config is what an operator decides about a node. One YAML file holds it; variables LOCKSTEP_... and then flags override
 // the file.
 type Config struct {
-	System        string             `koanf:"system"`       // id of the payment system
-	Listen        string             `koanf:"listen"`       // host:port of the REST listener
+	System        string             `koanf:"system"` // id of the payment system
+	Listen        string             `koanf:"listen"` // host:port of the REST listener
+	ListenTLS     ListenTLS          `koanf:"listen_tls"`
 	AdminListen   string             `koanf:"admin_listen"` // host:port of metrics and profiles; keep it private
 	MySQL         MySQL              `koanf:"mysql"`
 	Redis         []string           `koanf:"redis"` // independent lock servers, three or five
+	RedisAccess   RedisAccess        `koanf:"redis_access"`
 	NATS          NATS               `koanf:"nats"`
 	Peers         Peers              `koanf:"peers"`
 	Secret        string             `koanf:"secret"`        // seals the signing keys; at least 32 characters
@@ -57,9 +59,17 @@ type Config struct {
 
 // MySQL names the data sources: `user:password@tcp(host:port)/database`, without parameters.
 type MySQL struct {
+	TLS      `koanf:",squash"`
 	Source   string   `koanf:"source"`   // account without DDL rights
 	Replicas []string `koanf:"replicas"` // account that only reads
 	Migrate  string   `koanf:"migrate"`  // account that may change the schema; only `lockstep migrate` needs it
+}
+
+// RedisAccess is what all lock servers ask for.
+type RedisAccess struct {
+	TLS      `koanf:",squash"`
+	Username string `koanf:"username"` // of an ACL; empty: the default user
+	Password string `koanf:"password"` // empty: none is asked for
 }
 
 // RateLimits are requests a second to one route, of which two seconds' worth may come at once; 0 is without limit.
@@ -72,6 +82,7 @@ type RateLimits struct {
 // NATS names the broker that carries events between systems. Without an address a system publishes nothing, and its
 // transfers to others end by inquiries alone.
 type NATS struct {
+	TLS        `koanf:",squash"`
 	URL        string        `koanf:"url"` // nats://host:port, several separated by commas
 	User       string        `koanf:"user"`
 	Password   string        `koanf:"password"`
@@ -82,11 +93,12 @@ type NATS struct {
 
 // Peers bounds transfers to and from other systems.
 type Peers struct {
-	Authorities []string      `koanf:"authorities"` // host:port under which other systems call this one
-	ExpiresIn   time.Duration `koanf:"expires_in"`  // a transfer that was not promised by then is given up
-	LookAfter   time.Duration `koanf:"look_after"`  // another node goes on with a transfer after so long; also the longest pause
-	AskAfter    time.Duration `koanf:"ask_after"`   // a promise that nobody has decided by then is asked about
-	StuckAfter  time.Duration `koanf:"stuck_after"` // operators are told of what is older
+	TLS         `koanf:",squash"` // on: https alone, with tls_ca as the only authority; off: as each peer's address says
+	Authorities []string          `koanf:"authorities"` // host:port under which other systems call this one
+	ExpiresIn   time.Duration     `koanf:"expires_in"`  // a transfer that was not promised by then is given up
+	LookAfter   time.Duration     `koanf:"look_after"`  // another node goes on with a transfer after so long; also the longest pause
+	AskAfter    time.Duration     `koanf:"ask_after"`   // a promise that nobody has decided by then is asked about
+	StuckAfter  time.Duration     `koanf:"stuck_after"` // operators are told of what is older
 }
 
 // OIDC names the OpenID provider that people sign in at; without a client id there is none. The system has to be registered
@@ -101,11 +113,12 @@ type OIDC struct {
 // Default is what a configuration file may leave out.
 func Default() Config {
 	return Config{
+		MySQL: MySQL{TLS: TLS{On: "off"}}, RedisAccess: RedisAccess{TLS: TLS{On: "off"}},
 		Listen: "127.0.0.1:8081", AdminListen: "127.0.0.1:9081", Locks: "on", EarlyRelease: "on", Reads: "replica", LogLevel: "info", TimeZone: "UTC",
 		Currencies: []string{"KRW", "USD", "EUR", "JPY", "KWD"}, Drain: 2 * time.Second,
 		OIDC:      OIDC{Issuer: "https://accounts.google.com", Prompt: "select_account"},
-		Retention: store.DefaultRetention().Keep, NATS: NATS{Replicas: 1, BackoffMax: 5 * time.Minute},
-		Peers:       Peers{ExpiresIn: 15 * time.Second, LookAfter: 5 * time.Second, AskAfter: 20 * time.Second, StuckAfter: 5 * time.Minute},
+		Retention: store.DefaultRetention().Keep, NATS: NATS{TLS: TLS{On: "off"}, Replicas: 1, BackoffMax: 5 * time.Minute},
+		Peers:       Peers{TLS: TLS{On: "off"}, ExpiresIn: 15 * time.Second, LookAfter: 5 * time.Second, AskAfter: 20 * time.Second, StuckAfter: 5 * time.Minute},
 		RequestsMax: api.RequestsMaxDefault, RateLimits: RateLimits{Client: 1000, Person: 20, Address: 50}, Registrations: 60,
 	}
 }
@@ -168,6 +181,9 @@ func (c Config) validateParts() error {
 	}
 	if _, err := c.proxies(); err != nil {
 		return fmt.Errorf("proxies: %w", err)
+	}
+	if err := c.validateTLS(); err != nil {
+		return err
 	}
 	if err := c.validateOIDC(); err != nil {
 		return err
@@ -268,6 +284,9 @@ func Load(path string, overrides map[string]any) (Config, error) {
 	if err := config.Validate(); err != nil {
 		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
 	}
+	if err := config.MySQL.secure(); err != nil {
+		return Config{}, fmt.Errorf("configuration %s: mysql.%w", path, err)
+	}
 	return config, nil
 }
 
@@ -289,7 +308,7 @@ func variable(key, value string) (string, any) {
 	if key == "client_id" || key == "client_secret" || key == "client_secret_file" {
 		return "", nil
 	}
-	for _, section := range []string{"mysql", "nats", "oidc", "peers", "rate_limits"} {
+	for _, section := range []string{"listen_tls", "mysql", "nats", "oidc", "peers", "rate_limits", "redis_access"} {
 		if rest, found := strings.CutPrefix(key, section+"_"); found {
 			return section + "." + rest, value
 		}
@@ -299,7 +318,7 @@ func variable(key, value string) (string, any) {
 
 // readSecrets takes the secrets that stand in files of their own: a key with _file names such a file.
 func readSecrets(k *koanf.Koanf) error {
-	for _, key := range []string{"secret", "nats.password", "oidc.client_secret", "mysql.source", "mysql.replicas", "mysql.migrate"} {
+	for _, key := range []string{"secret", "nats.password", "redis_access.password", "oidc.client_secret", "mysql.source", "mysql.replicas", "mysql.migrate"} {
 		path := k.String(key + "_file")
 		if path == "" {
 			continue

@@ -76,7 +76,11 @@ func (n *Node) openLogins() (api.Logins, error) {
 func (n *Node) openLimits(registry prometheus.Registerer) (api.Limits, error) {
 	config := ratelimit.Config{Prefix: "lockstep:" + n.config.System}
 	if n.config.Locks == "on" {
-		config.Addrs = n.config.Redis
+		config.Addrs, config.Username, config.Password = n.config.Redis, n.config.RedisAccess.Username, n.config.RedisAccess.Password
+	}
+	var err error
+	if config.TLS, err = n.config.RedisAccess.TLS.config(); err != nil {
+		return api.Limits{}, fmt.Errorf("redis_access.%w", err)
 	}
 	limiter, err := ratelimit.Open(config)
 	if err != nil {

@@ -124,8 +124,14 @@ func (n *Node) openEngine(ctx context.Context, registry prometheus.Registerer) e
 	if n.config.Locks == "on" {
 		config := locks.Default()
 		config.Addrs, config.Prefix = n.config.Redis, "lockstep:"+n.config.System
-		config.OnChange = func(state locks.ServerState) { n.log.Warn("lock server changed", "server", state.Addr, "up", state.Up) }
+		config.OnChange = func(state locks.ServerState) {
+			n.log.Warn("lock server changed", "server", state.Addr, "up", state.Up, "error", state.Err)
+		}
+		config.Username, config.Password = n.config.RedisAccess.Username, n.config.RedisAccess.Password
 		var err error
+		if config.TLS, err = n.config.RedisAccess.TLS.config(); err != nil {
+			return fmt.Errorf("redis_access.%w", err)
+		}
 		if n.locker, err = locks.Open(config); err != nil {
 			return err
 		}
@@ -178,7 +184,7 @@ func (n *Node) openAdmin(registry *prometheus.Registry) {
 
 // Run listens and serves until ctx ends or the node loses its id; then it drains and closes.
 func (n *Node) Run(ctx context.Context) error {
-	public, err := net.Listen("tcp", n.config.Listen)
+	public, err := n.config.listen()
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for REST: %w", err), n.Close())
 	}

@@ -111,7 +111,10 @@ func (n *Node) openPeers(ctx context.Context, registry prometheus.Registerer) er
 		return err
 	}
 	n.onClose(func(context.Context) error { directory.Close(); return nil })
-	client := peers.NewClient(directory, n.store.Epoch, registry)
+	client, err := n.config.peerClient(directory, n.store.Epoch, registry)
+	if err != nil {
+		return err
+	}
 	n.onClose(func(context.Context) error { client.Close(); return nil })
 	n.sagas = saga.NewLog(sagaDatabase{n.store}, n.config.Peers.StuckAfter)
 	bounds, err := n.config.remitter()
@@ -164,8 +167,17 @@ func (n *Node) openRunner(ctx context.Context) error {
 	return nil
 }
 
+// peerClient asks other systems, over connections as the configuration wants them.
+func (c Config) peerClient(directory *peers.Directory, epoch func() int64, registry prometheus.Registerer) (*peers.Client, error) {
+	secured, err := c.Peers.TLS.config()
+	if err != nil {
+		return nil, fmt.Errorf("peers.%w", err)
+	}
+	return peers.NewClient(directory, epoch, registry).Secure(secured), nil
+}
+
 // busConfig is how a node speaks to the broker.
-func (n *Node) busConfig() events.Config {
+func (n *Node) busConfig() (events.Config, error) {
 	config := events.Default()
 	config.URL, config.User, config.Password, config.System = n.config.NATS.URL, n.config.NATS.User, n.config.NATS.Password, n.config.System
 	config.Replicas, config.Log = n.config.NATS.Replicas, n.log
@@ -173,7 +185,11 @@ func (n *Node) busConfig() events.Config {
 		config.MaxDeliver = n.config.NATS.MaxDeliver
 	}
 	config.Fault = n.carrierFault
-	return config
+	var err error
+	if config.TLS, err = n.config.NATS.TLS.config(); err != nil {
+		return events.Config{}, fmt.Errorf("nats.%w", err)
+	}
+	return config, nil
 }
 
 // carrierFault is called around each publication and each acknowledgement.
@@ -191,7 +207,10 @@ func (n *Node) openBus(ctx context.Context) error {
 	if n.config.NATS.URL == "" {
 		return nil
 	}
-	config := n.busConfig()
+	config, err := n.busConfig()
+	if err != nil {
+		return err
+	}
 	bus, err := events.Open(ctx, config)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ package ratelimit
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"hash/maphash"
 	"math"
@@ -50,6 +51,10 @@ type Config struct {
 	Prefix string           // of the keys in Redis
 	Wait   time.Duration    // for an answer of Redis; 0: 25 ms
 	Clock  func() time.Time // nil: time.Now
+
+	// Username, Password and TLS are for servers that ask for them.
+	Username, Password string
+	TLS                *tls.Config
 }
 
 // Stats count since the limiter was opened.
@@ -101,7 +106,7 @@ func Open(config Config) (*Limiter, error) {
 		l.shards[i].keys = map[string]*bucket{}
 	}
 	for _, addr := range config.Addrs {
-		l.servers = append(l.servers, newServer(addr, config.Wait))
+		l.servers = append(l.servers, newServer(addr, config))
 	}
 	return l, nil
 }

@@ -18,9 +18,10 @@ type server struct {
 
 const connectionsMax = 8
 
-func newServer(addr string, wait time.Duration) *server {
+func newServer(addr string, config Config) *server {
+	wait := config.Wait
 	client := redis.NewClient(&redis.Options{
-		Addr: addr, DialTimeout: wait, ReadTimeout: wait, WriteTimeout: wait, PoolTimeout: wait,
+		Addr: addr, Username: config.Username, Password: config.Password, TLSConfig: config.TLS, DialTimeout: wait, ReadTimeout: wait, WriteTimeout: wait, PoolTimeout: wait,
 		ContextTimeoutEnabled: true, MaxRetries: -1, Protocol: 2, DisableIdentity: true, PoolSize: connectionsMax,
 	})
 	return &server{client: client, limiter: redis_rate.NewLimiter(client)}

@@ -11,8 +11,8 @@ import (
 // object is a block of the server's own configuration language, of which JSON is a part.
 type object map[string]any
 
-// options translates the configuration into the server's.
-func (c Config) options() (*server.Options, error) {
+// Options is the configuration as the server has it; a configuration file of a server of one's own is held against it.
+func (c Config) Options() (*server.Options, error) {
 	config := object{
 		"server_name": c.Name, "host": c.Host, "port": c.port(), "max_payload": payloadMax,
 		"jetstream": object{"store_dir": c.StoreDir, "sync_interval": "always", "max_memory_store": memoryMax},

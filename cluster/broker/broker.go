@@ -29,7 +29,7 @@ func Open(config Config, log *slog.Logger) (*Broker, error) {
 	if err := os.MkdirAll(config.StoreDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the store's directory: %w", err)
 	}
-	options, err := config.options()
+	options, err := config.Options()
 	if err != nil {
 		return nil, err
 	}

@@ -44,6 +44,7 @@ type Bus struct {
 	online    context.Context // ends with the connection; nil without one
 	offline   context.CancelFunc
 	consuming bool
+	obstacle  string // why the last attempt to connect failed
 }
 
 var errLayoutUnknown = errors.New("not looked at yet")
@@ -89,6 +90,7 @@ func (b *Bus) options() []nats.Option {
 		nats.ReconnectBufSize(-1), nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(pingsMissedMax),
 		nats.ConnectHandler(func(*nats.Conn) { b.connected() }), nats.ReconnectHandler(func(*nats.Conn) { b.connected() }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.disconnected(err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { b.unreached(err) }),
 		nats.ClosedHandler(func(*nats.Conn) { close(b.closed) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			b.log.Warn("event broker complains", "error", err)
@@ -102,10 +104,22 @@ func (b *Bus) options() []nats.Option {
 	}
 }
 
+// unreached says why no broker could be reached, such as a certificate that is not believed: once, not at each attempt.
+func (b *Bus) unreached(err error) {
+	b.mu.Lock()
+	known := b.obstacle == err.Error()
+	b.obstacle = err.Error()
+	b.mu.Unlock()
+	if !known {
+		b.log.Warn("event broker not reached", "error", err)
+	}
+}
+
 func (b *Bus) connected() {
 	b.disconnected(nil) // what was asked on an earlier connection is not answered on this one
 	b.mu.Lock()
 	b.online, b.offline = context.WithCancel(b.hands)
+	b.obstacle = ""
 	b.mu.Unlock()
 	b.log.Info("event broker connected", "system", b.config.System)
 	b.lookAfter()

@@ -3,6 +3,7 @@ package peers
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,6 +49,7 @@ type Client struct {
 	directory *Directory
 	epoch     func() int64 // of this system
 	http      *http.Client
+	https     bool // and nothing else
 	metrics   clientMetrics
 
 	mu    sync.Mutex
@@ -102,6 +104,19 @@ func NewClient(directory *Directory, epoch func() int64, registry prometheus.Reg
 		},
 	}
 	registry.MustRegister(c.metrics.requests, c.metrics.items)
+	return c
+}
+
+// Secure makes connections to https addresses believe what config says, such as a pinned authority, and returns c. nil
+// stands for the machine's authorities. With a config that is not nil, addresses that are not https are not asked. It has
+// to be called before the first request.
+func (c *Client) Secure(config *tls.Config) *Client {
+	if config == nil {
+		return c
+	}
+	transport := c.http.Transport.(*http.Transport)
+	transport.TLSClientConfig, transport.TLSHandshakeTimeout = config, requestMax/2
+	c.https = true
 	return c
 }
 
@@ -247,6 +262,9 @@ func (c *Client) exchange(ctx context.Context, peer Peer, method, path string, b
 	request, err := http.NewRequestWithContext(ctx, method, peer.BaseURL+path, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("ask %s: %w", peer.ID, err)
+	}
+	if c.https && request.URL.Scheme != "https" {
+		return fmt.Errorf("ask %s: its address %s is not https, which peers.tls insists on", peer.ID, peer.BaseURL)
 	}
 	if method == http.MethodPost {
 		request.Header.Set("Content-Type", "application/json")

@@ -3,6 +3,14 @@ package main
 // systemsMutants are guards of sagas, peers and recovery, and those that only a whole cluster shows.
 var systemsMutants = []mutant{
 	{
+		name: "any-authority",
+		file: "node/tls.go",
+		old:  "MinVersion: tls.VersionTLS12, ServerName: t.ServerName}",
+		new:  "MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: true}",
+		pkg:  "./node", test: "TestANodeSpeaksTLSToAllAndBelievesOnlyItsAuthority",
+		failure: "of another authority",
+	},
+	{
 		name: "fingerprint-path",
 		file: "api/payments.go",
 		old:  `		hash.Write([]byte(x.param(name) + "\x00"))`,
