@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,6 +52,7 @@ func (s *Server) record(x *exchange) {
 	}
 	s.metrics.requests.WithLabelValues(method, path, strconv.Itoa(status)).Inc()
 	s.metrics.seconds.WithLabelValues(method, path).Observe(took.Seconds())
+	x.endTrace(status)
 	s.log(x, path, status, float64(took.Microseconds())/1000)
 }
 
@@ -71,7 +73,7 @@ func (s *Server) log(x *exchange, path string, status int, milliseconds float64)
 		slog.String("request_id", x.id), slog.String("method", x.fiber.Method()), slog.String("route", path),
 		slog.Int("status", status), slog.Float64("ms", milliseconds), slog.String("principal", x.principal.Caller),
 	}
-	if trace := traceID(x.header("traceparent")); trace != "" {
+	if trace := cmp.Or(x.span.TraceID(), traceID(x.header("traceparent"))); trace != "" {
 		attributes = append(attributes, slog.String("trace_id", trace))
 	}
 	if x.replayed {
