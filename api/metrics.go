@@ -32,6 +32,10 @@ func newMetrics(registry prometheus.Registerer) (metrics, error) {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .075, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"method", "route"}),
 	}
+	for reason := range reasons {
+		m.refusedPeers.WithLabelValues(reason) // at 0: of a series that begins at 1 nobody sees the first increase
+	}
+	m.refusedPeers.WithLabelValues("store")
 	for _, collector := range []prometheus.Collector{m.requests, m.seconds, m.refusedPeers} {
 		if err := registry.Register(collector); err != nil {
 			return metrics{}, fmt.Errorf("register the REST metrics: %w", err)

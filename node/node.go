@@ -73,6 +73,7 @@ func Open(ctx context.Context, config Config, version Version, log *slog.Logger)
 	if err := n.openStore(ctx, version); err != nil {
 		return nil, err
 	}
+	registry.MustRegister(storeMetrics{n.store})
 	if err := n.openTraces(ctx, registry, version); err != nil {
 		return nil, err
 	}

@@ -122,6 +122,9 @@ func (c *Client) line(peer string) *line {
 		found.prepares.ask = func(ctx context.Context, transfers []Transfer) ([]PrepareResult, error) {
 			return c.prepare(ctx, peer, transfers)
 		}
+		for _, outcome := range []string{"answered", "refused", "failed", "left alone"} {
+			c.metrics.requests.WithLabelValues(peer, outcome) // at 0, so that the first failure shows
+		}
 		c.lines[peer] = found
 	}
 	return found
