@@ -53,7 +53,8 @@ func TestAlertsFireInTheirCases(t *testing.T) {
 		}
 	}
 	for _, rule := range alertRules(t) {
-		asked := `ALERTS{alertname="` + rule.Alert + `",alertstate="firing"}`
+		job := strings.ToLower(strings.TrimPrefix(rule.Alert, "Lockstep"))
+		asked := `ALERTS{alertname="` + rule.Alert + `",alertstate="firing",job="lockstep-` + job + `"}`
 		if !fires[asked] || !silent[asked] {
 			t.Errorf("%s fires in a case: %v, is silent in one: %v", rule.Alert, fires[asked], silent[asked])
 		}

@@ -153,8 +153,11 @@ func TestOneTraceShowsBothSystems(t *testing.T) {
 		}
 	}
 	c.linked(t, found["alpha ledger.Remit"], "batch")
-	c.linked(t, found["alpha ask"], "prepares")
-	c.linked(t, found["beta promise"], "POST /peer/v1/transfers")
+	together := c.linked(t, found["alpha ask"], "prepares")
+	asked := c.linked(t, found["beta promise"], "POST /peer/v1/transfers")
+	if sent := c.named(together.trace())["alpha /peer/v1/transfers"]; sent.parent() != together.id() || asked.parent() != sent.id() {
+		t.Error("the request between the systems is not one trace")
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, private := range []string{told, "Hong", "canary-reference", payer, payee, secret, "eyJ", "tester"} {
@@ -165,17 +168,18 @@ func TestOneTraceShowsBothSystems(t *testing.T) {
 }
 
 // linked requires a link from a span to one of that name, in its own system and in a trace of its own.
-func (c *collector) linked(t *testing.T, span seenSpan, name string) {
+func (c *collector) linked(t *testing.T, span seenSpan, name string) seenSpan {
 	t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		for _, other := range c.all() {
 			to := func(link *otlp.Span_Link) bool { return string(link.SpanId) == string(other.SpanId) }
 			if other.Name == name && other.system == span.system && other.trace() != span.trace() && slices.ContainsFunc(span.Links, to) {
-				return
+				return other
 			}
 		}
 	}
 	t.Errorf("no link leads from %q of %s to %q", span.Name, span.system, name)
+	return seenSpan{}
 }
 
 // Without a traceparent chance decides, with one the caller does; a node that nobody asks to trace sends nothing.
@@ -191,6 +195,7 @@ func TestASampleOfTheRequestsIsTraced(t *testing.T) {
 	_, err = untraced.OpenAccount(w.context(), client.NewAccount{Currency: krw})
 	must(t, err)
 	account := w.alpha.funded("1")
+	w.alpha.posted(account)
 	w.alpha.stop() // sends what is left
 	count := map[string]int{}
 	for _, span := range c.all() {
