@@ -21,11 +21,12 @@ var imports = map[string][]string{
 	"lockstep/api/httpsig":       nil,
 	"lockstep/cluster/events":    nil,
 	"lockstep/cluster/statement": nil,
-	"lockstep/cluster/peers":     {"lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/statement", "lockstep/rounds"},
+	"lockstep/cluster/traces":    nil,
+	"lockstep/cluster/peers":     {"lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/statement", "lockstep/cluster/traces", "lockstep/rounds"},
 	"lockstep/node/store":        {"lockstep/node/ledger", "lockstep/rounds", "lockstep/saga"},
-	"lockstep/node/posting":      {"lockstep/node/ledger", "lockstep/node/store", "lockstep/locks", "lockstep/rounds", "lockstep/saga"},
+	"lockstep/node/posting":      {"lockstep/cluster/traces", "lockstep/node/ledger", "lockstep/node/store", "lockstep/locks", "lockstep/rounds", "lockstep/saga"},
 	"lockstep/node/remit": {
-		"lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/store", "lockstep/saga",
+		"lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/cluster/traces", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/store", "lockstep/saga",
 	},
 	"lockstep/node/remit/sim": {
 		"lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/remit",
@@ -37,11 +38,11 @@ var imports = map[string][]string{
 	"lockstep/api/ratelimit": nil,
 	"lockstep/api/console":   {"lockstep/node/ledger"},
 	"lockstep/api": {
-		"lockstep/api/auth", "lockstep/api/console", "lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/audit", "lockstep/node/ledger",
+		"lockstep/api/auth", "lockstep/api/console", "lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/cluster/traces", "lockstep/node/audit", "lockstep/node/ledger",
 		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/saga",
 	},
 	"lockstep/node": {
-		"lockstep/api", "lockstep/api/auth", "lockstep/api/client", "lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/locks", "lockstep/node/audit", "lockstep/node/ledger",
+		"lockstep/api", "lockstep/api/auth", "lockstep/api/client", "lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/cluster/traces", "lockstep/locks", "lockstep/node/audit", "lockstep/node/ledger",
 		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/rounds", "lockstep/saga",
 	},
 }

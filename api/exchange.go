@@ -14,6 +14,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"lockstep/api/auth"
+	"lockstep/cluster/traces"
 	"lockstep/node/ledger"
 	"lockstep/node/store"
 )
@@ -32,6 +33,7 @@ type exchange struct {
 	key       string // the Idempotency-Key, checked
 	replayed  bool
 	failure   error // what is logged and not shown
+	span      traces.Span
 	gate      *gate // in which the request has a place
 
 	// submitted says that a change has left for the database: from here on an unexpected failure is "unknown", for
@@ -85,6 +87,7 @@ func (s *Server) handler(r guarded) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		x := c.Locals(exchangeKey).(*exchange)
 		x.route = r
+		x.trace()
 		if gate != nil {
 			if err := gate.enter(); err != nil {
 				return err
@@ -198,6 +201,7 @@ func (x *exchange) answer(status int, value any) error {
 func (x *exchange) fail(err error) {
 	refusal := x.refusal(err)
 	problem := newProblem(refusal, x.language, x.id, x.header("Idempotency-Key") != "")
+	x.span.Note("lockstep.code", string(problem.Code))
 	if problem.Status >= 500 {
 		x.failure = err
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,10 @@ func newMetrics(registry prometheus.Registerer) (metrics, error) {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .075, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"method", "route"}),
 	}
+	for reason := range reasons {
+		m.refusedPeers.WithLabelValues(reason) // at 0: of a series that begins at 1 nobody sees the first increase
+	}
+	m.refusedPeers.WithLabelValues("store")
 	for _, collector := range []prometheus.Collector{m.requests, m.seconds, m.refusedPeers} {
 		if err := registry.Register(collector); err != nil {
 			return metrics{}, fmt.Errorf("register the REST metrics: %w", err)
@@ -51,6 +56,7 @@ func (s *Server) record(x *exchange) {
 	}
 	s.metrics.requests.WithLabelValues(method, path, strconv.Itoa(status)).Inc()
 	s.metrics.seconds.WithLabelValues(method, path).Observe(took.Seconds())
+	x.endTrace(status)
 	s.log(x, path, status, float64(took.Microseconds())/1000)
 }
 
@@ -71,7 +77,7 @@ func (s *Server) log(x *exchange, path string, status int, milliseconds float64)
 		slog.String("request_id", x.id), slog.String("method", x.fiber.Method()), slog.String("route", path),
 		slog.Int("status", status), slog.Float64("ms", milliseconds), slog.String("principal", x.principal.Caller),
 	}
-	if trace := traceID(x.header("traceparent")); trace != "" {
+	if trace := cmp.Or(x.span.TraceID(), traceID(x.header("traceparent"))); trace != "" {
 		attributes = append(attributes, slog.String("trace_id", trace))
 	}
 	if x.replayed {

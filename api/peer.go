@@ -75,11 +75,14 @@ func (x *exchange) believe() (httpsig.Verified, error) {
 	return verified, err
 }
 
+// reasons are what metrics call the kinds of refusals; everything else is the store's failure.
+var reasons = map[string]error{
+	"unsigned": httpsig.ErrUnsigned, "invalid": httpsig.ErrInvalid, "stale": httpsig.ErrStale, "replayed": httpsig.ErrReplayed, "unknown key": httpsig.ErrUnknownKey,
+}
+
 // reasonOf names the kind of a refusal for metrics.
 func reasonOf(err error) string {
-	for name, kind := range map[string]error{
-		"unsigned": httpsig.ErrUnsigned, "invalid": httpsig.ErrInvalid, "stale": httpsig.ErrStale, "replayed": httpsig.ErrReplayed, "unknown key": httpsig.ErrUnknownKey,
-	} {
+	for name, kind := range reasons {
 		if errors.Is(err, kind) {
 			return name
 		}

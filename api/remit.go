@@ -58,7 +58,7 @@ func (x *exchange) remit(pay ledger.Pay, peer ledger.Peer, meaning any) error {
 		return x.writeChange(outcome.Answer, outcome.Replayed, outcome.Token)
 	}
 	if !outcome.Replayed {
-		desk.Begin(*remittance, parentOf(x.header("traceparent")))
+		desk.Begin(*remittance, x.parent())
 	}
 	final, ended := x.await(ctx, remittance.ID)
 	switch {

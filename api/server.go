@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lockstep/api/console"
+	"lockstep/cluster/traces"
 	"lockstep/node/ledger"
 	"lockstep/node/posting"
 	"lockstep/node/store"
@@ -54,6 +55,7 @@ type Deps struct {
 	Now         func() time.Time // the database's time
 	Clock       func() time.Time // the node's own, which measures durations
 	NewID       func() string    // a fresh UUIDv7
+	Traces      *traces.Traces   // nil is off
 	Logger      *slog.Logger
 	Metrics     prometheus.Registerer
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what Lockstep runs on and what this machine lacks: MariaDB, Redis and
 # HAProxy as plain programs, and the C compiler that `go test -race` needs. With
-# --tests also a browser, Node and a Korean font, for the tests of the pages.
+# --tests also a browser, Node and a Korean font, for the tests of the pages, and
+# promtool, which comes with Prometheus, for those of the alert rules.
 #
 # The local cluster starts its own servers with its own files. So no system
 # service may begin to run because of us: units of packages that this script
@@ -20,7 +21,7 @@ usage: deploy/install.sh [--tests] [--check]
 Installs the packages that Lockstep needs and this machine lacks (Debian and
 Ubuntu by apt-get, with sudo unless root; macOS by Homebrew, which is untested).
 Does nothing when all is there. --tests adds what only the tests need: Chromium,
-Node and a Korean font. --check installs nothing and fails, naming what is
+Node, a Korean font and promtool. --check installs nothing and fails, naming what is
 missing.
 USAGE
 }
@@ -55,11 +56,13 @@ missing_packages() {
 	[ "$tests" = no ] || missing_for_tests
 }
 
-# missing_for_tests: the pages are tested in a real browser, which Node drives, and their Korean is looked at.
+# missing_for_tests: the pages are tested in a real browser, which Node drives, and their Korean is looked at; promtool
+# checks the alert rules.
 missing_for_tests() {
 	have chromium || have chromium-browser || have google-chrome || echo chromium
 	have node || echo nodejs
 	have npm || echo npm
+	have promtool || echo prometheus
 	[ "$(uname)" != Linux ] || [ -n "$(fc-list :lang=ko 2>/dev/null | head -n 1)" ] || echo fonts-nanum
 }
 

@@ -53,6 +53,7 @@ type Config struct {
 	Retention     time.Duration      `koanf:"retention"`    // idempotency keys are kept for this long after their answer, at least 24h
 	Drain         time.Duration      `koanf:"drain"`        // readyz is red for this long before the listener closes
 	LogLevel      string             `koanf:"log_level"`
+	Traces        Traces             `koanf:"traces"`
 	AllowUnsafe   bool               `koanf:"allow_unsafe"` // start on weak database settings: never with real money
 	Faults        map[string]float64 `koanf:"faults"`       // fault points by probability; builds with the tag faults only
 }
@@ -110,6 +111,13 @@ type OIDC struct {
 	Prompt       string `koanf:"prompt"` // what the provider is to ask somebody it knows, such as which account to use
 }
 
+// Traces names the collector that spans are sent to, by OTLP over HTTP; without an endpoint there are none. Exporters' variables
+// OTEL_EXPORTER_OTLP_HEADERS and OTEL_EXPORTER_OTLP_CERTIFICATE count.
+type Traces struct {
+	Endpoint string  `koanf:"endpoint"` // base address, such as http://127.0.0.1:4318
+	Sample   float64 `koanf:"sample"`   // share of requests without a traceparent that are traced, 0 to 1; a traceparent says it itself
+}
+
 // Default is what a configuration file may leave out.
 func Default() Config {
 	return Config{
@@ -119,6 +127,7 @@ func Default() Config {
 		OIDC:      OIDC{Issuer: "https://accounts.google.com", Prompt: "select_account"},
 		Retention: store.DefaultRetention().Keep, NATS: NATS{TLS: TLS{On: "off"}, Replicas: 1, BackoffMax: 5 * time.Minute},
 		Peers:       Peers{TLS: TLS{On: "off"}, ExpiresIn: 15 * time.Second, LookAfter: 5 * time.Second, AskAfter: 20 * time.Second, StuckAfter: 5 * time.Minute},
+		Traces:      Traces{Sample: 0.01},
 		RequestsMax: api.RequestsMaxDefault, RateLimits: RateLimits{Client: 1000, Person: 20, Address: 50}, Registrations: 60,
 	}
 }
@@ -187,6 +196,9 @@ func (c Config) validateParts() error {
 	}
 	if err := c.validateOIDC(); err != nil {
 		return err
+	}
+	if err := c.traces().Validate(); err != nil {
+		return fmt.Errorf("traces.%w", err)
 	}
 	for _, code := range c.Currencies {
 		if _, err := ledger.ParseCurrency(code); err != nil {
@@ -308,7 +320,7 @@ func variable(key, value string) (string, any) {
 	if key == "client_id" || key == "client_secret" || key == "client_secret_file" {
 		return "", nil
 	}
-	for _, section := range []string{"listen_tls", "mysql", "nats", "oidc", "peers", "rate_limits", "redis_access"} {
+	for _, section := range []string{"listen_tls", "mysql", "nats", "oidc", "peers", "rate_limits", "redis_access", "traces"} {
 		if rest, found := strings.CutPrefix(key, section+"_"); found {
 			return section + "." + rest, value
 		}

@@ -18,6 +18,7 @@ import (
 	"lockstep/api"
 	"lockstep/api/auth"
 	"lockstep/cluster/events"
+	"lockstep/cluster/traces"
 	"lockstep/locks"
 	"lockstep/node/posting"
 	"lockstep/node/remit"
@@ -38,7 +39,8 @@ type Node struct {
 	log    *slog.Logger
 	store  *store.Store
 	lease  *store.Lease
-	locker *locks.Locker // nil when locks are off
+	locker *locks.Locker  // nil when locks are off
+	traces *traces.Traces // nil is off
 	engine *posting.Engine
 	sagas  *saga.Log
 	desk   *remit.Desk
@@ -70,6 +72,10 @@ func Open(ctx context.Context, config Config, version Version, log *slog.Logger)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := n.openStore(ctx, version); err != nil {
+		return nil, err
+	}
+	registry.MustRegister(storeMetrics{n.store})
+	if err := n.openTraces(ctx, registry, version); err != nil {
 		return nil, err
 	}
 	if err := n.openEngine(ctx, registry); err != nil {

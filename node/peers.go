@@ -121,6 +121,7 @@ func (n *Node) openPeers(ctx context.Context, registry prometheus.Registerer) er
 	if err != nil {
 		return err
 	}
+	bounds.Traces = n.traces
 	n.desk, err = remit.Open(ctx, bounds, books{n.store}, n.engine, directory, client, registry, n.log)
 	if err != nil {
 		return err

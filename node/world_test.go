@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -49,6 +50,7 @@ type world struct {
 	broker *broker.Broker
 	alpha  *system
 	beta   *system
+	keys   map[string]any // of every node's configuration, beside the usual ones
 }
 
 // system is one payment system with one node, as production starts it.
@@ -85,9 +87,12 @@ func (s *seen) count(what string) int {
 	return s.codes[what]
 }
 
-func newWorld(tb testing.TB) *world {
+func newWorld(tb testing.TB) *world { return newWorldWith(tb, nil) }
+
+// newWorldWith adds keys to the nodes' configurations.
+func newWorldWith(tb testing.TB, keys map[string]any) *world {
 	tb.Helper()
-	w := &world{TB: tb}
+	w := &world{TB: tb, keys: keys}
 	config := broker.Default()
 	config.Port, config.StoreDir = -1, tb.TempDir()
 	for _, id := range []string{"alpha", "beta"} {
@@ -141,12 +146,14 @@ func freeAddress(tb testing.TB) string {
 
 func (s *system) configure() {
 	s.Helper()
-	text, err := yaml.Marshal(map[string]any{
+	config := map[string]any{
 		"system": s.id, "listen": s.listen, "admin_listen": s.admin, "secret": secret, "locks": "off", "reads": "source", "drain": "0s",
 		"log_level": "error", "mysql": map[string]any{"source": s.database.Source, "migrate": s.database.Migrate},
 		"nats":  map[string]any{"url": s.broker.URL(), "user": s.id, "password": secret},
 		"peers": map[string]any{"authorities": []string{s.listen}, "look_after": "1s", "expires_in": "3s", "ask_after": "1s"},
-	})
+	}
+	maps.Copy(config, s.keys)
+	text, err := yaml.Marshal(config)
 	must(s, err)
 	must(s, os.WriteFile(s.path("node.yaml"), text, 0o600))
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lockstep/api/httpsig"
+	"lockstep/cluster/traces"
 )
 
 // Bounds of what is asked of a peer.
@@ -135,6 +137,9 @@ func (c *Client) line(peer string) *line {
 		found.prepares.ask = func(ctx context.Context, transfers []Transfer) ([]PrepareResult, error) {
 			return c.prepare(ctx, peer, transfers)
 		}
+		for _, outcome := range []string{"answered", "refused", "failed", "left alone"} {
+			c.metrics.requests.WithLabelValues(peer, outcome) // at 0, so that the first failure shows
+		}
 		c.lines[peer] = found
 	}
 	return found
@@ -152,7 +157,38 @@ func sizeOf(transfer Transfer) int {
 // Prepare asks for a promise, together with others that are asked for at the same time. Only a Refused result is a
 // refusal; an error is an unknown outcome.
 func (c *Client) Prepare(ctx context.Context, peer string, transfer Transfer) (PrepareResult, error) {
-	return c.line(peer).prepares.do(ctx, transfer)
+	ctx, span := traces.Start(ctx, "ask", traces.Inside)
+	defer span.End()
+	span.Note("lockstep.peer", peer)
+	transfer.Trace = traces.Parent(ctx)
+	result, err := c.line(peer).prepares.do(ctx, transfer)
+	span.Note("lockstep.state", result.State)
+	span.Note("lockstep.code", result.Code)
+	span.Fail(failureOf(err))
+	return result, err
+}
+
+// routeOf is the part of a path that names no account and no transfer: /peer/v1/ and a word.
+func routeOf(path string) string {
+	const prefix = "/peer/v1/"
+	end := strings.IndexAny(path[len(prefix):], "/?")
+	if end < 0 {
+		return path
+	}
+	return path[:len(prefix)+end]
+}
+
+// failureOf is what a span says of an error of ours: its text may repeat what a peer has said.
+func failureOf(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, ErrRefused):
+		return "refused"
+	case errors.Is(err, ErrUnknownPeer):
+		return "unknown peer"
+	}
+	return "unavailable"
 }
 
 func (c *Client) prepare(ctx context.Context, peer string, transfers []Transfer) ([]PrepareResult, error) {
@@ -242,7 +278,11 @@ func (c *Client) call(ctx context.Context, peer, method, path string, body []byt
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestMax)
 	defer cancel()
+	ctx, span := traces.Start(ctx, routeOf(path), traces.Client)
+	defer span.End()
 	err := c.exchange(ctx, known, method, path, body, answer)
+	span.Note("lockstep.peer", peer)
+	span.Fail(failureOf(err))
 	outcome, contact := "answered", Contact{At: time.Now()}
 	if whole := (errRefusedWhole{}); err != nil && !errors.As(err, &whole) {
 		breaker.RecordFailure()
@@ -269,6 +309,10 @@ func (c *Client) exchange(ctx context.Context, peer Peer, method, path string, b
 	if method == http.MethodPost {
 		request.Header.Set("Content-Type", "application/json")
 		request.Header.Set("Idempotency-Key", uuid.NewString()) // of this body; each transfer's id carries its own
+	}
+	// Not signed: what stands between two systems may take part in a trace and change it, and nobody decides by it.
+	if parent := traces.Parent(ctx); parent != "" {
+		request.Header.Set("traceparent", parent)
 	}
 	signed, err := c.directory.Signer().SignHTTP(request, body)
 	if err != nil {

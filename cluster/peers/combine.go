@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"lockstep/cluster/traces"
 )
 
 // combiner gathers questions to one peer: while requests are under way, what comes meanwhile travels together in the next.
@@ -130,8 +132,9 @@ func (c *combiner[Q, A]) send(batch []*question[Q, A]) {
 	if c.onBatch != nil {
 		c.onBatch(len(batch))
 	}
-	// The request outlives callers that leave: the others wait for it too.
-	answers, err := c.ask(context.WithoutCancel(batch[0].ctx), questions)
+	ctx, span := together(batch)
+	answers, err := c.ask(ctx, questions)
+	span.End()
 	if whole := (errRefusedWhole{}); errors.As(err, &whole) && len(batch) > 1 {
 		c.send(batch[:len(batch)/2])
 		c.send(batch[len(batch)/2:])
@@ -143,4 +146,18 @@ func (c *combiner[Q, A]) send(batch []*question[Q, A]) {
 		}
 		close(q.done)
 	}
+}
+
+// together is what a request for many runs under. It outlives callers that leave, for the others wait for it too, and is part
+// of no trace of theirs but linked to all of them.
+func together[Q, A any](batch []*question[Q, A]) (context.Context, traces.Span) {
+	var spans []traces.Span
+	for _, q := range batch {
+		if span := traces.Of(q.ctx); span.Traced() {
+			spans = append(spans, span)
+		}
+	}
+	ctx, span := traces.Together(context.WithoutCancel(batch[0].ctx), "prepares", traces.Inside, spans...)
+	span.Count("lockstep.transfers", len(batch))
+	return ctx, span
 }

@@ -38,6 +38,7 @@ type Transfer struct {
 	Currency    string  `json:"currency"`
 	ExpiresInMS int64   `json:"expires_in_ms"` // the age at which the payee's system asks; never a licence to decide
 	Description string  `json:"description,omitempty"`
+	Trace       string  `json:"traceparent,omitempty"` // of this transfer (W3C Trace Context); the request's own header is of all that travel in it
 }
 
 // PrepareRequest asks for promises.

@@ -160,6 +160,7 @@ func (e *Engine) Submit(ctx context.Context, command Command) (Outcome, error) {
 
 // wait queues the task and waits for its outcome or for the caller's deadline.
 func (e *Engine) wait(ctx context.Context, t *task) (Outcome, error) {
+	t.trace(ctx)
 	if !e.queue.push(t) {
 		e.settle(t, Outcome{}, ledger.Refuse(ledger.Overloaded, "this node takes no more requests at the moment; nothing was applied"), false)
 		return t.outcome, t.err
@@ -184,6 +185,7 @@ func (e *Engine) settle(t *task, outcome Outcome, err error, stored bool) {
 	if t.Claim != nil {
 		e.keys.leave(t)
 	}
+	t.endTrace(outcome, err)
 	t.settle(outcome, err, stored)
 	e.metrics.settled(t, err)
 }

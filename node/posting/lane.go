@@ -57,7 +57,9 @@ func (l *lane) run() {
 	for batch := l.queue.take(); len(batch) > 0; batch = l.queue.take() {
 		l.metrics.batch(batch)
 		began := time.Now()
+		span := traceBatch(l.life, batch, l.lane)
 		l.process(batch)
+		span.End()
 		l.queue.release(batch)
 		took := time.Since(began)
 		if betweenSystems(batch) {
@@ -149,6 +151,7 @@ func (l *lane) lock(batch []*task) (*locks.Set, []*task) {
 	l.releases.Wait()
 	set, err := l.locker.Acquire(l.life, names)
 	l.metrics.lockWait.Observe(time.Since(began).Seconds())
+	stage(batch, "lock", began, degradedCode(err))
 	if err != nil {
 		l.metrics.degraded.Inc()
 		return nil, batch
@@ -226,7 +229,9 @@ func (l *lane) post(tasks []*task, set *locks.Set) error {
 	defer l.unlock(set)
 	as := how{skipLocked: l.anyKept(tasks)}
 	for try, lost := 1, false; ; try++ {
+		began := time.Now()
 		b, err := l.prepare(tasks, as)
+		stage(tasks, "transaction", began, failureCode(err))
 		if err == nil {
 			l.broken = 0
 			if !l.config.LateRelease {
@@ -302,9 +307,14 @@ func (l *lane) commit(b *batch) {
 	token, err := l.sendCommit(b)
 	l.metrics.commit.Observe(time.Since(began).Seconds())
 	if err != nil {
+		stage(b.tasks, "commit", began, "unknown")
 		l.metrics.unknown.Inc()
 		l.log.Warn("the outcome of a COMMIT is unknown; asking the lane's row", "error", err, "batch", b.number)
+		began = time.Now()
 		token, err = l.resolve(b)
+		stage(b.tasks, "resolve", began, "")
+	} else {
+		stage(b.tasks, "commit", began, "")
 	}
 	if err != nil {
 		l.conclude(b, err)

@@ -42,6 +42,9 @@ func newMetrics(registry prometheus.Registerer, waiting func() int) *metrics {
 			Name: "lockstep_posting_commands_total", Help: "Commands by outcome: ok, refused or the error's code.",
 		}, []string{"outcome"}),
 	}
+	for _, class := range classNames {
+		m.repeats.WithLabelValues(class) // at 0: of a series that begins at 1 no rate shows the first failure
+	}
 	queued := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "lockstep_posting_queue_commands", Help: "Commands that wait for a lane.",
 	}, func() float64 { return float64(waiting()) })
@@ -61,9 +64,11 @@ func counter(name, help string) prometheus.Counter {
 func (m *metrics) batch(tasks []*task) { m.batchSize.Observe(float64(len(tasks))) }
 
 func (m *metrics) failure(err error) {
-	class := map[store.Class]string{store.ClassAgain: "again", store.ClassServer: "server", store.ClassCommand: "command"}
-	m.repeats.WithLabelValues(class[store.ClassOf(err)]).Inc()
+	m.repeats.WithLabelValues(classNames[store.ClassOf(err)]).Inc()
 }
+
+// classNames are what operators call the classes of failures.
+var classNames = map[store.Class]string{store.ClassAgain: "again", store.ClassServer: "server", store.ClassCommand: "command"}
 
 func (m *metrics) settled(t *task, err error) {
 	m.duration.Observe(time.Since(t.since).Seconds())

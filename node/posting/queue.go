@@ -50,12 +50,13 @@ func (q *queue) giveBack(tasks []*task, delay time.Duration, elsewhere []ledger.
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	back := make([]*task, 0, len(tasks)+len(q.tasks))
-	notBefore := time.Now().Add(delay)
+	now := time.Now()
+	notBefore := now.Add(delay)
 	for _, id := range elsewhere {
 		q.resting[id] = notBefore
 	}
 	for _, t := range tasks {
-		t.notBefore = notBefore
+		t.notBefore, t.queued = notBefore, now
 		if t.state.CompareAndSwap(taken, waiting) {
 			back = append(back, t)
 		} else {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"lockstep/cluster/traces"
 	"lockstep/node/ledger"
 )
 
@@ -28,6 +29,8 @@ type task struct {
 	names     []string           // of the accounts' Redis locks; none if it needs none
 	transfers int                // what it counts in a batch
 	since     time.Time
+	queued    time.Time // when it came into the queue, or returned to it
+	span      traces.Span
 	notBefore time.Time // given back by a lane: not to be taken earlier; guarded by the queue
 	reserves  bool      // its accounts were kept for it; guarded by the queue
 	busy      int       // how often an account was found busy; the lane's that has the task in hand
@@ -40,7 +43,7 @@ type task struct {
 }
 
 func newTask(command Command, system string, now time.Time) *task {
-	t := &task{Command: command, id: uuid.NewString(), since: now, transfers: 1, done: make(chan struct{})}
+	t := &task{Command: command, id: uuid.NewString(), since: now, queued: now, transfers: 1, done: make(chan struct{})}
 	if batch, many := command.Operation.(ledger.Batch); many {
 		t.transfers = max(1, len(batch.Transfers))
 	}

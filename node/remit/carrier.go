@@ -14,6 +14,7 @@ import (
 
 	"lockstep/cluster/events"
 	"lockstep/cluster/peers"
+	"lockstep/cluster/traces"
 	"lockstep/node/ledger"
 	"lockstep/node/posting"
 	"lockstep/saga"
@@ -60,12 +61,32 @@ func (c *Carrier) PublishAll(ctx context.Context, messages []saga.Message) error
 			subject = events.Transfer(c.desk.books.System(), to, strings.TrimPrefix(kind, "transfer."))
 		}
 		for part := range slices.Chunk(list, eventsMax) {
-			if err := c.publish(ctx, subject, part); err != nil {
+			spans := c.trace(ctx, part)
+			err := c.publish(ctx, subject, part)
+			for _, span := range spans {
+				if err != nil {
+					span.Fail("not published")
+				}
+				span.End()
+			}
+			if err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// trace begins a span for each traced event, from which its trace goes on where it is heard.
+func (c *Carrier) trace(ctx context.Context, list []events.Event) (spans []traces.Span) {
+	for i := range list {
+		if ctx, span := c.desk.config.Traces.Continue(ctx, "publish", traces.Producer, list[i].Trace); span.Traced() {
+			span.Note("lockstep.event", list[i].Type)
+			list[i].Trace = traces.Parent(ctx)
+			spans = append(spans, span)
+		}
+	}
+	return spans
 }
 
 // decided makes events, by kind, of rows about transfers between systems. A decision is stated by itself, for its receiver
@@ -232,8 +253,17 @@ func (c *Carrier) hear(ctx context.Context, d events.Delivery) (list []heard, fa
 	return list, failure
 }
 
-func (c *Carrier) apply(ctx context.Context, d events.Delivery, h heard) error {
+func (c *Carrier) apply(ctx context.Context, d events.Delivery, h heard) (failure error) {
 	name := strings.TrimPrefix(h.fact.Type, "transfer.")
+	ctx, span := c.desk.config.Traces.Continue(ctx, "apply", traces.Consumer, h.event.Trace)
+	defer func() {
+		if failure != nil {
+			span.Fail("again later")
+		}
+		span.End()
+	}()
+	span.Note("lockstep.event", h.event.Type)
+	span.Note("lockstep.transfer", h.fact.ID)
 	if err := c.desk.fault("before_" + name); err != nil {
 		return err
 	}

@@ -1,6 +1,11 @@
 package remit
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lockstep/cluster/peers"
+	"lockstep/node/ledger"
+)
 
 // metrics are what operators see of transfers between systems.
 type metrics struct {
@@ -32,6 +37,18 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		faults:    counters("faults_total", "Fault points that were hit.", "point"),
 	}
 	m.receivable = counter("receivable_total", "Forgotten payments that no account could bear.")
+	// At 0, for what alerts look at: of a series that begins at 1 nobody sees the first increase.
+	for _, state := range []ledger.State{ledger.Posted, ledger.Voided} {
+		m.ended.WithLabelValues(string(state))
+	}
+	for _, state := range []string{peers.Reserved, peers.Refused, peers.Later} {
+		m.prepares.WithLabelValues(state)
+	}
+	for _, kind := range []string{ledger.EventCommitted, ledger.EventAborted, ledger.EventCredited} {
+		m.applied.WithLabelValues(kind, string(ledger.TransferConflict))
+	}
+	m.applied.WithLabelValues("unknown", "signature_invalid")
+	m.applied.WithLabelValues("unknown", "foreign")
 	registry.MustRegister(m.begun, m.ended, m.retried, m.prepares, m.applied, m.inquiries, m.faults, m.receivable)
 	return m
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lockstep/cluster/peers"
+	"lockstep/cluster/traces"
 	"lockstep/node/ledger"
 	"lockstep/saga"
 )
@@ -36,13 +37,20 @@ func (d *Desk) Prepare(ctx context.Context, from string, request peers.PrepareRe
 	return results
 }
 
-func (d *Desk) promise(ctx context.Context, from string, epoch int64, transfer peers.Transfer, taken bool) peers.PrepareResult {
-	result := peers.PrepareResult{ID: transfer.ID, State: peers.Refused}
+func (d *Desk) promise(ctx context.Context, from string, epoch int64, transfer peers.Transfer, taken bool) (result peers.PrepareResult) {
+	ctx, span := d.config.Traces.Continue(ctx, "promise", traces.Inside, transfer.Trace)
+	defer func() {
+		span.Note("lockstep.state", result.State)
+		span.Note("lockstep.code", result.Code)
+		span.End()
+	}()
+	result = peers.PrepareResult{ID: transfer.ID, State: peers.Refused}
 	promise, err := d.promiseOf(from, epoch, transfer.ID, transfer.Payer.Account, transfer.Payee.Account, transfer.Amount, transfer.Currency, transfer.Description)
 	if err != nil {
 		result.Code = string(ledger.CodeOf(err))
 		return result
 	}
+	span.Note("lockstep.transfer", transfer.ID) // which has the form of an id
 	askAfter := min(max(time.Duration(transfer.ExpiresInMS)*time.Millisecond, d.config.LookAfter), d.config.AskAfter)
 	final, err := d.submit(ctx, ledger.Prepare{Promise: promise, TransferExists: taken, OwnEpoch: d.books.Epoch(), AskAfter: askAfter})
 	if err != nil {

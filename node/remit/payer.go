@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"lockstep/cluster/peers"
+	"lockstep/cluster/traces"
 	"lockstep/node/ledger"
 	"lockstep/saga"
 )
@@ -18,7 +19,11 @@ func (d *Desk) Begin(remittance ledger.Remittance, trace string) {
 		if err := d.fault("after_hold"); err != nil {
 			return
 		}
-		if err := d.goOn(context.WithValue(d.life, traced{}, trace), remittance); err != nil {
+		ctx, span := d.config.Traces.Continue(context.WithValue(d.life, traced{}, trace), "remit", traces.Inside, trace)
+		defer span.End()
+		span.Note("lockstep.transfer", string(remittance.ID))
+		if err := d.goOn(ctx, remittance); err != nil {
+			span.Fail("left to its saga")
 			d.log.Debug("a transfer to a peer is left to its saga", "transfer", remittance.ID, "error", err)
 		}
 	})
@@ -28,6 +33,9 @@ func (d *Desk) Begin(remittance ledger.Remittance, trace string) {
 type traced struct{}
 
 func traceOf(ctx context.Context) string {
+	if parent := traces.Parent(ctx); parent != "" {
+		return parent
+	}
 	trace, _ := ctx.Value(traced{}).(string)
 	return trace
 }

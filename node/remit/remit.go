@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lockstep/cluster/peers"
+	"lockstep/cluster/traces"
 	"lockstep/node/ledger"
 	"lockstep/node/posting"
 	"lockstep/node/store"
@@ -24,6 +25,8 @@ type Config struct {
 	LookAfter time.Duration // somebody goes on with a transfer whose node said nothing for so long
 	AskAfter  time.Duration // a promise that nobody decided is asked about
 	Sealer    Sealer        // of origins; nil makes none, and a key that is lost with its transfer is not found again
+
+	Traces *traces.Traces // nil is off
 
 	// Fault, if set, is called between every two steps; an error abandons the transfer in this node, as if it had died.
 	Fault func(point string) error
