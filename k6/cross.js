@@ -23,10 +23,10 @@ export const options = settings(
     probe: { executor: 'constant-vus', vus: 1, duration: length, gracefulStop: '60s', exec: 'probe' },
   },
   common(ids, [...places, ...probes], {
-    ...Object.fromEntries(ids.map((id) => [`paid{payer:${id}}`, ['count>50']])),
+    ...Object.fromEntries(ids.map((id) => [`paid{payer:${id}}`, ['count>30']])),
     'refused{code:payee_not_found}': ['count>5'],
     'refused{code:insufficient_funds}': ['count>5'],
-    'http_req_duration{name:POST /v1/transfers}': ['p(95)<3000'],
+    'http_req_duration{name:POST /v1/transfers}': ['p(95)<5000'],
     probed: ['count>2'],
     credited_after: ['p(95)<5000'],
   }),

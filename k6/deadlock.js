@@ -14,7 +14,7 @@ const ways = ['opposite-up', 'opposite-down', 'ring-up', 'ring-down', 'batch-up'
 export const options = settings(
   { crossing: { executor: 'constant-vus', vus: pick(36, 120), duration: `${seconds(15, 120)}s`, gracefulStop: '30s' } },
   common([alpha], places, {
-    ...Object.fromEntries(ways.map((way) => [`paid{way:${way}}`, ['count>30']])),
+    ...Object.fromEntries(ways.map((way) => [`paid{way:${way}}`, ['count>10']])),
     repeats: ['count<20'],
     http_req_duration: ['p(99)<4000', 'max<12000'],
   }),

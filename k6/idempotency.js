@@ -18,10 +18,10 @@ export const options = {
   ...settings(
     { storms: { executor: 'constant-vus', vus: pick(12, 40), duration: `${seconds(15, 120)}s`, gracefulStop: '30s' } },
     common([alpha], places, {
-      paid: ['count>100'],
-      replays: ['count>300'],
-      'refused{code:idempotency_key_reused}': ['count>100'],
-      http_req_duration: ['p(99)<3000'],
+      paid: ['count>50'],
+      replays: ['count>200'],
+      'refused{code:idempotency_key_reused}': ['count>50'],
+      http_req_duration: ['p(99)<5000'],
     }),
   ),
   batchPerHost: each,

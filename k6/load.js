@@ -6,7 +6,7 @@ import { alpha } from './lib/cluster.js';
 import { pick, seconds } from './lib/form.js';
 import { summary } from './lib/report.js';
 
-const most = Number(__ENV.RATE) || pick(150, 600); // a second
+const most = Number(__ENV.RATE) || pick(80, 600); // a second
 const length = seconds(20, 120);
 const drawers = 8; // places in the books; accounts share them
 const places = Array.from({ length: drawers }, (_, i) => `drawer-${i}`);
@@ -25,9 +25,9 @@ export const options = settings(
     watch: { executor: 'constant-arrival-rate', rate: 1, timeUnit: '2s', duration: `${length}s`, preAllocatedVUs: 2, exec: 'watch' },
   },
   common([alpha], places, {
-    paid: [`count>${Math.floor(most * length * 0.3)}`],
-    dropped_iterations: [`count<${Math.ceil(most * length * 0.05)}`],
-    'http_req_duration{scenario:load}': ['p(95)<2000', 'p(99)<4000'],
+    paid: [`count>${Math.floor(most * length * 0.25)}`],
+    dropped_iterations: [`count<${Math.ceil(most * length * 0.15)}`],
+    'http_req_duration{scenario:load}': ['p(95)<3000', 'p(99)<5000'],
     node_memory_mib: ['max<200', 'min>0'],
   }),
 );

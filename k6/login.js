@@ -23,14 +23,14 @@ export const options = settings(
     guesser: { executor: 'per-vu-iterations', vus: 1, iterations: 3, exec: 'guess' }, // more would lock the address out
   },
   common([alpha], places, {
-    paid: ['count>20'],
-    sessions: ['count>20'],
-    sessions_ended: ['count>20'],
-    'refused{code:forbidden}': ['count>20'],
-    'refused{code:account_not_found}': ['count>20'],
-    'refused{code:unauthenticated}': ['count>60'],
+    paid: ['count>10'],
+    sessions: ['count>10'],
+    sessions_ended: ['count>10'],
+    'refused{code:forbidden}': ['count>10'],
+    'refused{code:account_not_found}': ['count>10'],
+    'refused{code:unauthenticated}': ['count>20'],
     'refused{code:invalid_credentials}': ['count==3'],
-    'http_req_duration{name:POST /v1/auth/login}': ['p(95)<5000'],
+    'http_req_duration{name:POST /v1/auth/login}': ['p(95)<10000'],
   }),
 );
 

@@ -40,8 +40,8 @@ export const options = settings(
   },
   common([alpha], places, {
     broken: [], // 503 is what is wanted here; anything else is unexpected
-    'paid{part:peak}': ['count>500'],
-    'paid{part:spike}': ['count>500'],
+    'paid{part:peak}': ['count>200'],
+    'paid{part:spike}': ['count>200'],
     'refused{part:spike}': ['count>100'],
     'refused{part:peak}': ['count==0'],
     'refused{part:after}': ['count==0'],

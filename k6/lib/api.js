@@ -15,7 +15,7 @@ export const repeats = new Counter('repeats'); // the same request once more, un
 export const unresolved = new Counter('unresolved'); // changes of which nobody could say in time whether they happened
 export const replays = new Counter('replays'); // changes that were acknowledged before, asked for again
 
-const answerMax = '12s'; // longer than a node takes to say that it does not know
+const answerMax = '20s'; // longer than a node takes to say that it does not know, on a busy machine too
 
 // An answer, with the body read as JSON; the status is 0 when none came.
 export class Answer {
