@@ -40,7 +40,7 @@ const faults = {
 
 const period = 3.2; // of a fault and the calm after it
 const faulty = 1.6;
-const length = Math.max(seconds(0, 300), Math.ceil(Object.keys(faults).length * period));
+const length = Math.max(seconds(0, 300), Math.ceil(Object.keys(faults).length * period * 1.3)); // some end late
 
 export const options = settings(
   {
@@ -103,9 +103,9 @@ export function nemesis() {
   const next = random(seed);
   const until = Date.now() + length * 1000;
   let order = [];
-  while (Date.now() < until) {
+  for (let n = 0; n < Object.keys(faults).length || Date.now() < until; n++) {
     if (order.length === 0) {
-      order = Object.keys(faults).map((fault) => [next(), fault]).sort().map(([, fault]) => fault);
+      order = Object.keys(faults).map((fault) => [next(), fault]).sort((a, b) => a[0] - b[0]).map(([, fault]) => fault);
     }
     const fault = order.pop();
     const [begins, ends] = faults[fault];

@@ -28,8 +28,8 @@ export const options = settings(
     replays: [`count>${Math.floor(rate * length * 0.05)}`],
     dropped_iterations: [`count<${Math.ceil(rate * length * 0.1)}`],
     served_late_above_bar: ['count>=0'],
-    'http_req_duration{third:first}': ['p(95)<3000'],
-    'http_req_duration{third:last}': ['p(95)<3000'],
+    'http_req_duration{third:first}': ['p(95)<5000'],
+    'http_req_duration{third:last}': ['p(95)<5000'],
     node_memory_mib: ['max<200', 'min>0'],
   }),
 );

@@ -44,7 +44,7 @@ var k6Mutants = []mutant{
 		old:  "b.settlements[i].mine = t.Claim == nil || row.CommandID == t.id",
 		new:  "b.settlements[i].mine = true",
 		pkg:  "./k6/suite", test: "TestScript/idempotency",
-		failure: "first answers in a storm",
+		failure: "money_gap{place:",
 	},
 	{
 		name: "k6-cross-hold",
