@@ -49,7 +49,7 @@ export const options = settings(
   },
   common(ids, places, {
     broken: ['count>0'], // else the faults did nothing
-    paid: [`count>${length * 5}`],
+    paid: [`count>${length}`],
     repeats: ['count>0'],
     cross_above_bar: ['count>=0'],
     ...Object.fromEntries(Object.keys(faults).map((fault) => [`faults{fault:${fault}}`, ['count>0']])),
