@@ -8,10 +8,10 @@ BIN     := bin/lockstep
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TIMEOUT ?= 12m
 
-.PHONY: help install build up down demo test bench mutants lint charts clean
+.PHONY: help install build up down demo test bench k6 mutants lint charts clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 install: ## install what is missing (Debian, Ubuntu or Homebrew packages)
 	@bash deploy/install.sh
@@ -34,6 +34,9 @@ test: ## all tests, on real servers and with the race detector; installs a brows
 
 bench: build ## the engine against SQL by hand, as ratios measured in one run
 	@$(BIN) bench $(ARGS)
+
+k6: build ## load, storms, faults by k6, which it compiles once; ARGS=smoke runs one script
+	@bash deploy/k6.sh $(ARGS)
 
 mutants: ## remove each guard and see its test fail
 	@bash deploy/install.sh --tests

@@ -30,5 +30,5 @@ if [[ -n $badly ]]; then
   status=1
 fi
 
-"$bin/golangci-lint" run --build-tags faults "${@:-./...}" || status=1
+"$bin/golangci-lint" run --build-tags faults,k6 "${@:-./...}" || status=1
 exit $status

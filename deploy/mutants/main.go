@@ -45,16 +45,22 @@ func (m mutant) pattern() string { return "^" + strings.ReplaceAll(m.test, "/", 
 
 const (
 	testTimeout = 4 * time.Minute
-	triesMax    = 3 // of a test whose failures tell nothing about its mutant
+	k6Timeout   = 20 * time.Minute // all scripts run together once, without a mutant
+	triesMax    = 3                // of a test whose failures tell nothing about its mutant
 )
 
 func main() {
 	only := flag.String("only", "", "run the mutants whose name contains one of these, by commas")
 	list := flag.Bool("list", false, "list the mutants and end")
 	parallel := flag.Int("p", 2, "run so many mutants at a time")
+	k6 := flag.Bool("k6", false, "run those that k6's scripts must notice instead, which takes a quarter of an hour")
 	flag.Parse()
+	all, timeout := mutants, testTimeout
+	if *k6 {
+		all, timeout = k6Mutants, k6Timeout
+	}
 	var chosen []mutant
-	for _, m := range mutants {
+	for _, m := range all {
 		if slices.ContainsFunc(strings.Split(*only, ","), func(part string) bool { return strings.Contains(m.name, part) }) {
 			chosen = append(chosen, m)
 		}
@@ -66,7 +72,7 @@ func main() {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	alive, err := runAll(ctx, chosen, *parallel)
+	alive, err := runAll(ctx, chosen, *parallel, timeout)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
@@ -77,14 +83,14 @@ func main() {
 }
 
 // runAll prints a line for each mutant and a summary, and counts those whose test did not miss the guard.
-func runAll(ctx context.Context, chosen []mutant, parallel int) (alive int, err error) {
+func runAll(ctx context.Context, chosen []mutant, parallel int, timeout time.Duration) (alive int, err error) {
 	began := time.Now()
 	dir, err := os.MkdirTemp("", "mutants")
 	if err != nil {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	r := &runner{dir: dir, binaries: map[string]string{}, sound: map[string]error{}}
+	r := &runner{dir: dir, timeout: timeout, binaries: map[string]string{}, sound: map[string]error{}}
 	if err := r.compile(ctx, chosen); err != nil {
 		return 0, err
 	}
@@ -118,6 +124,7 @@ func runAll(ctx context.Context, chosen []mutant, parallel int) (alive int, err 
 
 type runner struct {
 	dir      string
+	timeout  time.Duration     // of a run of tests
 	overlay  string            // of all mutants that are behind the switch
 	switched map[string]bool   // their names
 	binaries map[string]string // tests of each package, with all of those
@@ -162,7 +169,7 @@ func (r *runner) compile(ctx context.Context, chosen []mutant) error {
 }
 
 func (r *runner) link(ctx context.Context, pkg, overlay, binary string) error {
-	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-race", "-tags", "faults", "-overlay", overlay, "-o", binary, pkg)
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-race", "-tags", "faults,k6", "-overlay", overlay, "-o", binary, pkg)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("compile %s: %w\n%s", pkg, err, tail(string(out)))
 	}
@@ -268,7 +275,7 @@ func (m mutant) judge(out string, err error) error {
 // run runs tests with a mutant turned on; one without a name is none. The error is an *exec.ExitError only when the tests
 // themselves ended so.
 func (r *runner) run(ctx context.Context, binary, pkg, pattern string, m mutant, overlay, changed string) (string, error) {
-	cmd := exec.CommandContext(ctx, binary, "-test.run", pattern, "-test.v", "-test.timeout", testTimeout.String())
+	cmd := exec.CommandContext(ctx, binary, "-test.run", pattern, "-test.v", "-test.timeout", r.timeout.String())
 	cmd.Dir = pkg
 	cmd.Env = append(os.Environ(), "MUTANT_OVERLAY="+overlay, "MUTANT_SOURCES="+changed, switchVariable+"="+m.name)
 	out, err := cmd.CombinedOutput()

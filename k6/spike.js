@@ -1,0 +1,110 @@
+// Five times as many clients as the cluster carries at its peak, all at once. Those for whom there is no room hear 503 with
+// Retry-After and come back when they were told to; the others are served at least four fifths as fast as at the peak; and
+// ten seconds after the crowd has gone all is as before.
+import { Counter } from 'k6/metrics';
+import { sleep } from 'k6';
+
+import { call, paid, refused, surprise, told, token } from './lib/api.js';
+import { amount, audit, begin, common, currency, noteMemory, open, settings, two } from './lib/bank.js';
+import { alpha } from './lib/cluster.js';
+import { seconds } from './lib/form.js';
+import { summary } from './lib/report.js';
+
+const carried = Number(__ENV.CLIENTS) || 320; // five times as many are half as many again as two nodes take
+const times = 5;
+const warm = 4;
+const calm = 8; // each measured part but the spike
+const crowd = seconds(10, 60);
+const back = 10; // seconds until all has to be normal again
+const drawers = 8;
+const places = Array.from({ length: drawers }, (_, i) => `drawer-${i}`);
+const nearly = 0.8;
+
+// A ratio of two parts is judged as a sum: what is served in the one adds, what was served at the peak takes off.
+const goodput = new Counter('goodput_above_bar'); // transfers a second over 0.8 of the peak's, in the spike
+const after = new Counter('recovered_above_bar'); // and ten seconds after it
+const blind = new Counter('refused_without_retry_after');
+
+const crowdFrom = warm + calm;
+const afterFrom = crowdFrom + crowd + back;
+const stage = (duration, target) => ({ duration: `${duration}s`, target });
+
+export const options = settings(
+  {
+    clients: {
+      executor: 'ramping-vus', startVUs: carried, gracefulRampDown: '20s', gracefulStop: '20s', exec: 'pay',
+      stages: [stage(crowdFrom, carried), stage(0, times * carried), stage(crowd, times * carried), stage(0, carried), stage(back + calm, carried)],
+    },
+    watch: { executor: 'constant-arrival-rate', rate: 1, timeUnit: '1s', duration: `${afterFrom + calm}s`, preAllocatedVUs: 2, exec: 'watch' },
+  },
+  common([alpha], places, {
+    broken: [], // 503 is what is wanted here; anything else is unexpected
+    'paid{part:peak}': ['count>200'],
+    'paid{part:spike}': ['count>200'],
+    'refused{part:spike}': ['count>100'],
+    'refused{part:peak}': ['count==0'],
+    'refused{part:after}': ['count==0'],
+    refused_without_retry_after: ['count==0'],
+    goodput_above_bar: ['count>=0'],
+    recovered_above_bar: ['count>=0'],
+    node_memory_mib: ['max<200', 'min>0'],
+  }),
+);
+
+export function setup() {
+  const data = begin([alpha]);
+  for (let i = 0; i < 64; i++) {
+    open(data, alpha, places[i % drawers], 100_000_000);
+  }
+  data.began = Date.now();
+  return data;
+}
+
+// The parts begin by the clock, and a request belongs to the part in which it is answered.
+function partAt(elapsed) {
+  const ends = [[warm, 'warm'], [crowdFrom, 'peak'], [crowdFrom + crowd, 'spike'], [afterFrom, 'recovery'], [afterFrom + calm, 'after']];
+  const found = ends.find(([end]) => elapsed < end);
+  return found ? found[1] : 'late';
+}
+
+export function pay(data) {
+  const [from, to] = two(data.accounts[alpha]);
+  const minor = amount();
+  const body = { from: from.number, to: to.number, amount: `${minor}`, currency };
+  const answer = call(alpha, 'POST', '/v1/transfers', { body, key: crypto.randomUUID(), token: token(data, alpha), timeout: '30s', wait: 20 });
+  const now = partAt((Date.now() - data.began) / 1000);
+  if (answer.status === 201) {
+    paid.add(1, { part: now });
+    told(from.place, -minor);
+    told(to.place, minor);
+    weigh(now);
+  } else if (answer.status === 503 && answer.code === 'overloaded' && answer.json.outcome === 'not_applied') {
+    refused.add(1, { part: now });
+    const wait = Number(answer.headers['Retry-After']);
+    blind.add(wait > 0 ? 0 : 1);
+    sleep(wait || 1);
+  } else {
+    surprise('a payment', answer);
+  }
+}
+
+function weigh(now) {
+  if (now === 'peak') {
+    goodput.add(-nearly / calm);
+    after.add(-nearly / calm);
+  } else if (now === 'spike') {
+    goodput.add(1 / crowd);
+  } else if (now === 'after') {
+    after.add(1 / calm);
+  }
+}
+
+export function watch() {
+  noteMemory(alpha);
+}
+
+export function teardown(data) {
+  audit(data);
+}
+
+export const handleSummary = summary('spike');
