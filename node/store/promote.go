@@ -54,7 +54,7 @@ func Promote(ctx context.Context, dsn, system string, log *slog.Logger) (Promote
 	if _, err := conn.ExecContext(ctx, "SET GLOBAL read_only = 0"); err != nil {
 		return Promoted{}, fmt.Errorf("take writes: %w", err)
 	}
-	return Promoted{s.address, applied, epoch}, nil
+	return Promoted{s.sourceAddress(), applied, epoch}, nil
 }
 
 // mayPromote refuses what nodes would refuse as their source, and what is no replica of this system.
