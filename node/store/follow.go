@@ -112,8 +112,7 @@ func (c *candidate) look(ctx context.Context) {
 	}
 }
 
-// follow moves to a source of a higher epoch. Two that were promoted one after the other are both seen in any order, so the
-// question is asked again where nobody else answers it.
+// follow moves to a source of a higher epoch, one candidate's look at a time.
 func (s *Store) follow(address string, epoch int64) {
 	s.following.Lock()
 	defer s.following.Unlock()
