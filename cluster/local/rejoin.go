@@ -35,8 +35,7 @@ func (s *system) takeBackOne(ctx context.Context, db *database) error {
 		if !s.fenced[db.name] {
 			return nil // somebody wants it down
 		}
-		s.fenced[db.name] = false
-		return s.wantUp(ctx, db)
+		return s.bringUp(ctx, db)
 	case Running:
 	default:
 		return nil
@@ -58,9 +57,14 @@ func (s *system) takeBackOne(ctx context.Context, db *database) error {
 	return s.rejoin(ctx, db, source)
 }
 
-func (s *system) wantUp(ctx context.Context, db *database) error {
+// bringUp starts a server that we have killed, after a rebuild with data that are new.
+func (s *system) bringUp(ctx context.Context, db *database) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cluster.options.StartWait)
 	defer cancel()
+	if err := db.prepare(ctx); err != nil {
+		return err
+	}
+	s.fenced[db.name] = false
 	return db.member.wantUp(ctx)
 }
 
@@ -86,7 +90,7 @@ func (d *database) lacking(ctx context.Context, source *database) (lacking []str
 	}
 	for writer, last := range ours {
 		if has := theirs[writer]; last > has {
-			lacking = append(lacking, fmt.Sprintf("%s-%d to %d", writer, has+1, last))
+			lacking = append(lacking, fmt.Sprintf("%s-%d to %[1]s-%[3]d", writer, has+1, last))
 		}
 	}
 	slices.Sort(lacking)
@@ -110,12 +114,13 @@ func (d *database) written(ctx context.Context) (map[string]int64, error) {
 }
 
 // rebuild keeps the data of a former source aside, with a note of what nobody else has, and begins anew under another server
-// id: what the server committed under the old one is told apart from that for ever, and comes back to it from the new source.
+// id, when it is brought up next: what the server committed under the old one is told apart from that for ever, and comes back to it from the new source.
 func (s *system) rebuild(ctx context.Context, db, source *database, lacking []string) error {
 	if first, err := source.firstLog(ctx); err != nil || first != firstLogName {
 		return fmt.Errorf("it has %s, which %s lacks, and cannot be rebuilt from there, whose log begins with %q (%w): "+
 			"stop it, put a copy of %[2]s in its place and start it", strings.Join(lacking, ", "), source.member.name, first, err)
 	}
+	s.fenced[db.name] = true
 	if err := db.member.kill(true); err != nil {
 		return err
 	}
@@ -138,14 +143,10 @@ func (s *system) rebuild(ctx context.Context, db, source *database, lacking []st
 		}
 		n.Rebuilt = rebuilt
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		s.number(db)
 	}
-	s.number(db)
-	if err := db.prepare(ctx); err != nil {
-		return err
-	}
-	return s.wantUp(ctx, db)
+	return err
 }
 
 // rejoin makes a replica of a server that has nothing that the source lacks. It counts as one before it can acknowledge.
