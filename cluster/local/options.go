@@ -18,7 +18,7 @@ const (
 )
 
 // failoverAfter is longer than a killed source takes to come back, as a rule.
-const failoverAfter = 5 * time.Second
+const failoverAfter = 4 * time.Second
 
 // DefaultPortBase is where alpha's balancer listens unless told otherwise.
 const DefaultPortBase = 8080

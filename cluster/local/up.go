@@ -20,7 +20,7 @@ type UpCommand struct {
 	Systems       int           `default:"2" help:"How many payment systems: alpha, beta, gamma, ... (1-8)."`
 	Nodes         int           `default:"2" help:"Nodes per system (1-9)."`
 	Replicas      int           `default:"1" help:"MariaDB replicas per system (0-6)."`
-	FailoverAfter time.Duration `default:"5s" help:"Promote a replica when a source gives no answer for so long; 0 is never. It takes two replicas or more."`
+	FailoverAfter time.Duration `default:"4s" help:"Promote a replica when a source gives no answer for so long; 0 is never. It takes two replicas or more."`
 	PortBase      int           `default:"8080" help:"Port of alpha's balancer; all other ports follow from it. Clusters side by side need bases 100 apart, such as 8080 and 9080."`
 	IDP           string        `name:"idp" default:"auto" help:"OpenID provider that stands in for Google: auto (npm's oidc-provider where Node is, else the built-in one), node, builtin or none."`
 	Dir           string        `default:".lockstep" type:"path" help:"Where data, logs and credentials.json are."`
