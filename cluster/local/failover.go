@@ -203,11 +203,18 @@ func (s *system) promoteChosen(ctx context.Context) error {
 	if err != nil && !errors.Is(err, store.ErrTakesWrites) { // which a promotion that was cut short has done
 		return fmt.Errorf("promote %s: %w", chosen.member.name, err)
 	}
+	if err := s.makeKnown(ctx); err != nil {
+		return err
+	}
 	if err := s.roles.change(func(n *standing) { n.Promoting, n.Unreconciled = false, true }); err != nil {
 		return err
 	}
-	s.cluster.event(chosen.member.name, fmt.Sprintf("is the source now, in epoch %d", done.Epoch))
-	return s.makeKnown(ctx)
+	text := "is the source now"
+	if err == nil {
+		text += fmt.Sprintf(", in epoch %d", done.Epoch)
+	}
+	s.cluster.event(chosen.member.name, text)
+	return nil
 }
 
 // makeKnown tells who is the source to whoever asks from now on; nodes that run have found out by themselves.
