@@ -48,7 +48,7 @@ func (s *system) guard(ctx context.Context) {
 			answered = time.Now()
 		case source.answers(ctx) == nil:
 			answered = began
-			s.tells(nil)
+			s.tells(s.returnTo(ctx, source))
 		case time.Since(answered) > s.cluster.options.FailoverAfter:
 			s.tells(s.failOver(ctx, answered))
 		}
@@ -90,6 +90,7 @@ func (s *system) failOver(ctx context.Context, answered time.Time) error {
 	if err := s.fence(old); err != nil {
 		return err
 	}
+	s.left = true
 	chosen, err := s.choose(ctx, followers)
 	if err != nil {
 		return fmt.Errorf("%w; next, bring %s back: lockstep ctl start %[2]s", err, old.member.name)
@@ -214,6 +215,24 @@ func (s *system) promoteChosen(ctx context.Context) error {
 		text += fmt.Sprintf(", in epoch %d", done.Epoch)
 	}
 	s.cluster.event(chosen.member.name, text)
+	s.left = false
+	return nil
+}
+
+// returnTo makes replicas follow a source again that they have left and that came back before another was chosen.
+func (s *system) returnTo(ctx context.Context, source *database) error {
+	if !s.left {
+		return nil
+	}
+	s.choosing.Lock()
+	defer s.choosing.Unlock()
+	_, others := s.servers()
+	for _, f := range s.joinedOf(others) {
+		if err := f.replicateFrom(ctx, source.mariadb); err != nil {
+			return fmt.Errorf("%s does not follow %s again: %w", f.member.name, source.member.name, err)
+		}
+	}
+	s.left = false
 	return nil
 }
 
