@@ -27,7 +27,8 @@ type MariaDB struct {
 	ServerID     int // unique in the system
 	Domain       int // the system's GTID domain
 	Replica      bool
-	Replicas     int // how many replicas this source has
+	Replicas     int  // how many replicas this source has
+	Supervised   bool // any of the servers may be the source: it starts read-only, until somebody who knows lets it take writes
 	BufferPoolMB int
 	LogFileMB    int
 }

@@ -62,6 +62,15 @@ func TestSemiSyncFallsBackOnlyWithASingleReplica(t *testing.T) {
 			t.Errorf("with %d replicas the configuration lacks %q", replicas, want)
 		}
 	}
+	var supervised bytes.Buffer
+	if err := (deploy.MariaDB{Replicas: 2, Supervised: true}).Render(&supervised); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"\nread_only = ON\n", "rpl_semi_sync_master_enabled = OFF\n", "rpl_semi_sync_master_timeout = 4294967295\n", "rpl_semi_sync_slave_enabled = ON\n"} {
+		if !strings.Contains(supervised.String(), line) {
+			t.Errorf("a server that may be the source or a replica lacks %q", line)
+		}
+	}
 	var alone bytes.Buffer
 	if err := (deploy.MariaDB{}).Render(&alone); err != nil || strings.Contains(alone.String(), "semi_sync") {
 		t.Errorf("a source without replicas waits for one: %v", err)

@@ -32,7 +32,7 @@ the replica may have missed the last commits; then the server takes writes. Tran
 lost are found again by 'lockstep reconcile', for the other side knows them; deposits, withdrawals and transfers inside the
 system are not: what a semi-synchronous replica had acknowledged is there.
 
-Then name the server in mysql.source and mysql.migrate of every node's configuration, start the nodes and run
+Nodes that know it by mysql.candidates follow by themselves. Else name the server in mysql.source and mysql.migrate of every node's configuration and start the nodes. Then run
 'lockstep reconcile'. Set read_only=OFF in the server's own configuration, or it will take no writes after it was restarted,
 and let the other replicas follow it. The old source has commits that nobody else has: make it a new replica from a copy.
 
@@ -66,7 +66,7 @@ func (c *FailoverCommand) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	_, err = fmt.Fprintf(out, `%[1]s: the source is %[2]s now, in epoch %[3]d, with all that it had received up to %[4]q.
-Name it in mysql.source and mysql.migrate of every node, start the nodes, then run:
+Nodes that have it in mysql.candidates follow. Name it in mysql.source and mysql.migrate of every node, start those that do not run, then run:
   lockstep reconcile --config %[5]s
 `, config.System, done.Address, done.Epoch, done.Applied, c.Config)
 	return err

@@ -64,6 +64,9 @@ type MySQL struct {
 	Source   string   `koanf:"source"`   // account without DDL rights
 	Replicas []string `koanf:"replicas"` // account that only reads
 	Migrate  string   `koanf:"migrate"`  // account that may change the schema; only `lockstep migrate` needs it
+	// Addresses of all servers that may be promoted, the source's own among them, where its account is known too. A node
+	// takes the one that accepts writes in the highest epoch, and notices within a second when that is another one.
+	Candidates []string `koanf:"candidates"`
 }
 
 // RedisAccess is what all lock servers ask for.

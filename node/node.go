@@ -98,6 +98,7 @@ func storeConfig(config Config, log *slog.Logger) store.Config {
 	if config.Reads == "source" {
 		c.Replicas = nil
 	}
+	c.Candidates = config.MySQL.Candidates
 	c.AllowUnsafe, c.Logger = config.AllowUnsafe, log
 	return c
 }

@@ -22,12 +22,13 @@ func (c *Cluster) DSNs(system string) DSNs {
 }
 
 func (s *system) dsns() DSNs {
+	source, replicas := s.servers()
 	all := DSNs{
-		Source:  s.source.dsn(accountNode, s.secrets.Node, ""),
-		Migrate: s.source.dsn(accountMigrate, s.secrets.Migrate, ""),
-		Admin:   s.source.rootDSN(""),
+		Source:  source.dsn(accountNode, s.secrets.Node, ""),
+		Migrate: source.dsn(accountMigrate, s.secrets.Migrate, ""),
+		Admin:   source.rootDSN(""),
 	}
-	for _, replica := range s.replicas {
+	for _, replica := range replicas {
 		all.Replicas = append(all.Replicas, replica.dsn(accountRead, s.secrets.Read, ""))
 		all.AdminReplicas = append(all.AdminReplicas, replica.rootDSN(""))
 	}

@@ -44,6 +44,8 @@ type Cluster struct {
 	lock    *os.File   // held as long as we run in the directory
 	free    *freePorts // nil with fixed ports
 	cancel  context.CancelFunc
+	guards  sync.WaitGroup
+	writing sync.Mutex // of credentials.json
 	closing sync.Once
 
 	reporting sync.Mutex
@@ -168,7 +170,11 @@ func (c *Cluster) start(ctx, supervision context.Context) error {
 		c.idpMember = c.provider()
 	}
 	for i := range c.options.Systems {
-		c.systems = append(c.systems, newSystem(c, i))
+		s, err := newSystem(c, i)
+		if err != nil {
+			return err
+		}
+		c.systems = append(c.systems, s)
 	}
 	if err := c.checkPorts(ctx); err != nil {
 		return err
@@ -194,7 +200,14 @@ func (c *Cluster) start(ctx, supervision context.Context) error {
 	for _, m := range c.members() {
 		m.supervise(supervision)
 	}
-	return c.announce()
+	if err := c.announce(); err != nil || !c.options.failsOver() {
+		return err
+	}
+	for _, s := range c.systems {
+		c.guards.Go(func() { s.guard(supervision) })
+		c.guards.Go(func() { s.reconcile(supervision) })
+	}
+	return nil
 }
 
 // checkPorts fails early and by name, for a server's own complaint about its port
@@ -239,6 +252,7 @@ func (c *Cluster) members() []*member {
 func (c *Cluster) Close() {
 	c.closing.Do(func() {
 		c.cancel()
+		c.guards.Wait()
 		var stopping sync.WaitGroup
 		for _, s := range c.systems {
 			stopping.Go(s.stop)

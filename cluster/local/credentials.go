@@ -64,8 +64,9 @@ func (s *system) credentials() SystemCredentials {
 		}
 		return list
 	}
-	replicas := make([]string, len(s.replicas))
-	for i, replica := range s.replicas {
+	source, others := s.servers()
+	replicas := make([]string, len(others))
+	for i, replica := range others {
 		replicas[i] = replica.rootDSN(schemaName)
 	}
 	return SystemCredentials{
@@ -75,7 +76,7 @@ func (s *system) credentials() SystemCredentials {
 		Client:   ClientCredentials{clientID, s.secrets.Client},
 		Users:    s.users(),
 
-		MySQLSourceDSN: s.source.rootDSN(schemaName), MySQLReplicaDSNs: replicas, RedisAddrs: s.redisAddrs(),
+		MySQLSourceDSN: source.rootDSN(schemaName), MySQLReplicaDSNs: replicas, RedisAddrs: s.redisAddrs(),
 	}
 }
 
@@ -105,9 +106,15 @@ func credentialsPath(dir string) string { return filepath.Join(dir, "credentials
 
 // announce makes the cluster known when all of it is ready.
 func (c *Cluster) announce() error {
-	if err := writePrivate(credentialsPath(c.options.Dir), c.Credentials()); err != nil {
+	if err := c.writeCredentials(); err != nil {
 		return err
 	}
 	c.control.serve()
 	return nil
+}
+
+func (c *Cluster) writeCredentials() error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	return writePrivate(credentialsPath(c.options.Dir), c.Credentials())
 }

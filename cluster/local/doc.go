@@ -31,10 +31,11 @@
 //	logs/NAME.log       what each process says; supervisor.log with --detach
 //	nats-1/...          configuration and streams of NATS
 //	SYSTEM/...          configurations and data
+//	SYSTEM/roles.json   which server is the source, after a failover
 //
 // # What it does not do
 //
-// It does not promote a replica, and it guards nothing against other users of the
-// machine beyond file modes, loopback addresses and passwords: it is for
-// development, tests and demonstrations.
+// It guards nothing against other users of the machine beyond file modes, loopback
+// addresses and passwords: it is for development, tests and demonstrations.
+// DESIGN.md tells how it replaces a source that is lost.
 package local

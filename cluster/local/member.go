@@ -362,6 +362,12 @@ type Status struct {
 	Restarts int       `json:"restarts"`
 }
 
+func (m *member) setKind(kind string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kind = kind
+}
+
 func (m *member) snapshot() Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -53,18 +53,27 @@ func (s *system) nodeEnv() []string {
 }
 
 func (s *system) writeNodeConfig(path string, number int) error {
-	replicas := make([]string, len(s.replicas))
-	for i, replica := range s.replicas {
-		replicas[i] = replica.dsn(accountRead, s.secrets.Read, schemaName)
+	source, readers := s.servers()
+	var candidates []string
+	if s.cluster.options.failsOver() { // any of them may be the source one day, and then the others are its replicas
+		readers = s.databases
+		for _, db := range s.databases {
+			candidates = append(candidates, db.member.address)
+		}
+	}
+	replicas := make([]string, len(readers))
+	for i, reader := range readers {
+		replicas[i] = reader.dsn(accountRead, s.secrets.Read, schemaName)
 	}
 	config := map[string]any{
 		"system":       s.id,
 		"listen":       address(s.ports.nodes[number-1]),
 		"admin_listen": address(s.ports.admin[number-1]),
 		"mysql": map[string]any{
-			"source":   s.source.dsn(accountNode, s.secrets.Node, schemaName),
-			"replicas": replicas,
-			"migrate":  s.source.dsn(accountMigrate, s.secrets.Migrate, schemaName),
+			"source":     source.dsn(accountNode, s.secrets.Node, schemaName),
+			"replicas":   replicas,
+			"migrate":    source.dsn(accountMigrate, s.secrets.Migrate, schemaName),
+			"candidates": candidates,
 		},
 		"redis": s.redisAddrs(),
 		// Cookies on plain http, and the balancer's word on where a request comes from.
@@ -112,14 +121,17 @@ func (s *system) redisAddrs() []string {
 	return addrs
 }
 
+func (s *system) setupFile() string { return filepath.Join(s.dir, "setup.yaml") }
+
 // setUp gives a system its schema and its clients, by the same commands that an
 // operator would use. All of them may run at every start.
 func (s *system) setUp(ctx context.Context) error {
-	if err := s.source.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+schemaName+
+	source, _ := s.servers()
+	if err := source.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+schemaName+
 		" CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"); err != nil {
 		return fmt.Errorf("make the schema of %s: %w", s.id, err)
 	}
-	config := filepath.Join(s.dir, "setup.yaml")
+	config := s.setupFile()
 	if err := s.writeNodeConfig(config, 1); err != nil {
 		return err
 	}

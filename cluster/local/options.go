@@ -17,6 +17,9 @@ const (
 	redisCount  = 3 // the locks need a quorum of two
 )
 
+// failoverAfter is longer than a killed source takes to come back, as a rule.
+const failoverAfter = 4 * time.Second
+
 // DefaultPortBase is where alpha's balancer listens unless told otherwise.
 const DefaultPortBase = 8080
 
@@ -38,6 +41,10 @@ type Options struct {
 
 	ServersOnly bool   // MariaDB and Redis, without nodes and balancer, and NATS only if Binary is set
 	Schemas     string // the pattern of schemas that accounts may use; default `lockstep`
+
+	// FailoverAfter is how long a source may give no answer until one of its replicas is promoted; negative is never. With
+	// fewer than two replicas it is never: the source may have acknowledged commits that nobody else has.
+	FailoverAfter time.Duration
 
 	BufferPoolMB int           // of each MariaDB
 	StartWait    time.Duration // how long one process may take until it is ready
@@ -84,6 +91,11 @@ func (o Options) Validate() error {
 	return nil
 }
 
+// failsOver tells whether a lost source is replaced.
+func (o Options) failsOver() bool {
+	return o.FailoverAfter > 0 && !o.ServersOnly && o.Replicas >= followersMin
+}
+
 // complete fills in the defaults and makes paths absolute: children have
 // working directories of their own.
 func (o Options) complete() (Options, error) {
@@ -111,6 +123,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.BufferPoolMB == 0 {
 		o.BufferPoolMB = 256
+	}
+	if o.FailoverAfter == 0 {
+		o.FailoverAfter = failoverAfter
 	}
 	if o.StartWait == 0 {
 		o.StartWait = time.Minute

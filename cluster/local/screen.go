@@ -89,14 +89,14 @@ func (s *screen) watch(ctx context.Context, c *Cluster) {
 
 // table lists processes for people.
 func table(processes []Status) []string {
-	const row = "%-22s %-9s %8s %9s %9s  %s"
-	lines := []string{fmt.Sprintf(row, "PROCESS", "STATE", "PID", "UP", "RESTARTS", "ADDRESS")}
+	const row = "%-22s %-13s %-9s %8s %9s %9s  %s"
+	lines := []string{fmt.Sprintf(row, "PROCESS", "KIND", "STATE", "PID", "UP", "RESTARTS", "ADDRESS")}
 	for _, p := range processes {
 		pid, up := "-", "-"
 		if p.PID != 0 {
 			pid, up = strconv.Itoa(p.PID), time.Since(p.Since).Round(time.Second).String()
 		}
-		lines = append(lines, fmt.Sprintf(row, p.Name, p.State, pid, up, strconv.Itoa(p.Restarts), p.Address))
+		lines = append(lines, fmt.Sprintf(row, p.Name, p.Kind, p.State, pid, up, strconv.Itoa(p.Restarts), p.Address))
 	}
 	return lines
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 const (
 	kindSource   = "mysql-source"
 	kindReplica  = "mysql-replica"
+	kindApart    = "mysql-apart" // was the source, and is no replica yet
 	kindRedis    = "redis"
 	kindNode     = "node"
 	kindBalancer = "balancer"
@@ -33,23 +35,40 @@ type system struct {
 	secrets systemSecrets
 	dir     string
 
-	source   *mariadb
-	replicas []*mariadb
-	// The tiers start in this order and stop in the reverse one.
-	sourceMember   *member
-	replicaMembers []*member
-	redisMembers   []*member
-	nodeMembers    []*member
-	balancer       []*member // one, or none
+	databases []*database // any of them may be the source
+	roles     *roles
+	choosing  sync.RWMutex    // held while a source is chosen, and shared while a server joins it
+	fenced    map[string]bool // servers that are down because we killed them; the guard's own
+	told      string          // what hindered a failover; the guard's own
+	left      bool            // the replicas have left the source, and no other is chosen; the guard's own
+
+	redisMembers []*member
+	nodeMembers  []*member
+	balancer     []*member // one, or none
 }
 
-func newSystem(c *Cluster, index int) *system {
+// database is one of a system's MariaDB servers.
+type database struct {
+	*mariadb
+	name   string // below the system's directory; that of the first source stays mysql-source, whoever is the source
+	member *member
+	told   string // what hindered its return; the guard's own
+}
+
+func newSystem(c *Cluster, index int) (*system, error) {
 	id := c.options.Systems[index]
 	s := &system{
 		cluster: c, id: id, index: index, ports: c.layout.systems[index],
-		secrets: c.secrets.Systems[id], dir: c.path(id),
+		secrets: c.secrets.Systems[id], dir: c.path(id), fenced: map[string]bool{},
+	}
+	var err error
+	if s.roles, err = loadRoles(s.dir, kindSource); err != nil {
+		return nil, err
 	}
 	s.addDatabases()
+	if source, _ := s.servers(); source == nil {
+		return nil, fmt.Errorf("the source of %s is %s since a failover, and so few replicas leave it out: start more (--replicas)", id, s.roles.get().Source)
+	}
 	for n, port := range s.ports.redis {
 		s.redisMembers = append(s.redisMembers, s.redis(n+1, port))
 	}
@@ -59,38 +78,90 @@ func newSystem(c *Cluster, index int) *system {
 		}
 		s.balancer = []*member{s.loadBalancer()}
 	}
-	return s
+	return s, nil
 }
 
 func (s *system) addDatabases() {
-	s.source = s.database("mysql-source", 1, s.ports.source)
-	s.sourceMember = s.databaseMember(s.source, "mysql-source", kindSource)
-	for n, port := range s.ports.replicas {
-		name := fmt.Sprintf("mysql-replica-%d", n+1)
-		replica := s.database(name, n+2, port)
-		replica.config.Replica = true
-		s.replicas = append(s.replicas, replica)
-		s.replicaMembers = append(s.replicaMembers, s.databaseMember(replica, name, kindReplica))
+	for n, port := range append([]int{s.ports.source}, s.ports.replicas...) {
+		name := kindSource
+		if n > 0 {
+			name = fmt.Sprintf("mysql-replica-%d", n)
+		}
+		s.databases = append(s.databases, s.database(name, port))
 	}
+	source, _ := s.servers()
+	for _, db := range s.databases {
+		db.config.Supervised = s.cluster.options.failsOver()
+		db.config.Replica = db != source
+	}
+	s.nameKinds()
 }
 
-func (s *system) database(name string, number, port int) *mariadb {
-	const serversPerDomain, logFileMB = 10, 128
-	domain := s.index + 1
-	return &mariadb{
+func (s *system) database(name string, port int) *database {
+	const logFileMB = 128
+	db := &database{name: name, mariadb: &mariadb{
 		dir: filepath.Join(s.dir, name), secrets: s.secrets, schemas: s.cluster.options.Schemas,
 		config: deploy.MariaDB{
-			Port: port, ServerID: domain*serversPerDomain + number, Domain: domain,
+			Port: port, Domain: s.index + 1,
 			Replicas: len(s.ports.replicas), BufferPoolMB: s.cluster.options.BufferPoolMB, LogFileMB: logFileMB,
 		},
-	}
-}
-
-func (s *system) databaseMember(db *mariadb, name, kind string) *member {
-	m := s.member(name, kind, db.config.Port)
+	}}
+	s.number(db)
+	m := s.member(name, "", port)
 	m.prepare, m.probe, m.grace = db.prepare, db.probe, 30*time.Second
 	m.spec.Path, m.spec.Args = "mariadbd", []string{"--defaults-file=" + filepath.Join(db.dir, "my.cnf")}
-	return m
+	db.member = m
+	return db
+}
+
+// number gives a server its id, which is another one each time it begins anew.
+func (s *system) number(db *database) {
+	const serversPerDomain, domainsMax = 10, 100
+	number := 1
+	_, _ = fmt.Sscanf(db.name, "mysql-replica-%d", &number)
+	if db.name != kindSource {
+		number++
+	}
+	db.config.ServerID = s.roles.get().Rebuilt[db.name]*serversPerDomain*domainsMax + (s.index+1)*serversPerDomain + number
+}
+
+// servers are the source, as things stand, and all others.
+func (s *system) servers() (source *database, others []*database) {
+	name := s.roles.get().Source
+	for _, db := range s.databases {
+		if db.name == name {
+			source = db
+			continue
+		}
+		others = append(others, db)
+	}
+	return source, others
+}
+
+// joinedOf leaves out servers that are apart.
+func (s *system) joinedOf(all []*database) (joined []*database) {
+	now := s.roles.get()
+	for _, db := range all {
+		if !now.apart(db.name) {
+			joined = append(joined, db)
+		}
+	}
+	return joined
+}
+
+// nameKinds shows who is what.
+func (s *system) nameKinds() {
+	now := s.roles.get()
+	for _, db := range s.databases {
+		switch {
+		case db.name == now.Source:
+			db.member.setKind(kindSource)
+		case now.apart(db.name):
+			db.member.setKind(kindApart)
+		default:
+			db.member.setKind(kindReplica)
+		}
+	}
 }
 
 func (s *system) member(name, kind string, ports ...int) *member {
@@ -117,8 +188,14 @@ func (s *system) members() []*member {
 	return all
 }
 
+// tiers start in this order and stop in the reverse one.
 func (s *system) tiers() [][]*member {
-	return [][]*member{{s.sourceMember}, s.replicaMembers, s.redisMembers, s.nodeMembers, s.balancer}
+	source, others := s.servers()
+	replicas := make([]*member, len(others))
+	for i, db := range others {
+		replicas[i] = db.member
+	}
+	return [][]*member{{source.member}, replicas, s.redisMembers, s.nodeMembers, s.balancer}
 }
 
 // start brings the system's servers up, and sets it up. All servers start at once, for they wait for nobody;
@@ -128,7 +205,7 @@ func (s *system) start(ctx context.Context) error {
 		return fmt.Errorf("make the directory of %s: %w", s.id, err)
 	}
 	group, starting := errgroup.WithContext(ctx)
-	for _, m := range slices.Concat([]*member{s.sourceMember}, s.replicaMembers, s.redisMembers) {
+	for _, m := range slices.Concat(s.tiers()[:3]...) {
 		group.Go(func() error { return s.startMember(starting, m) })
 	}
 	if err := group.Wait(); err != nil {
@@ -149,22 +226,49 @@ func (s *system) startMember(ctx context.Context, m *member) error {
 
 // replicate points the replicas at the source, now that both answer (one that tries
 // too early waits a second until it tries again), and returns when the source waits
-// for them at each commit.
+// for them at each commit, and takes writes.
 func (s *system) replicate(ctx context.Context) error {
-	if len(s.replicas) == 0 {
-		return nil
-	}
-	for i, replica := range s.replicas {
-		join := func(ctx context.Context) error { return replica.replicateFrom(ctx, s.source) }
-		if err := join(ctx); err != nil {
-			return err
-		}
-		s.replicaMembers[i].joined = join // for when it was restarted
-	}
 	ctx, cancel := context.WithTimeout(ctx, s.cluster.options.StartWait)
 	defer cancel()
+	source, others := s.servers()
+	followers := s.joinedOf(others)
+	supervised := source.config.Supervised
+	if supervised {
+		if err := source.exec(ctx, semiSync); err != nil {
+			return err
+		}
+	}
+	for _, f := range followers {
+		if err := f.replicateFrom(ctx, source.mariadb); err != nil {
+			return err
+		}
+	}
+	for _, db := range s.databases { // for when it was restarted
+		if supervised || db != source {
+			db.member.joined = func(ctx context.Context) error { return s.join(ctx, db) }
+		}
+	}
+	if err := source.awaitAcknowledged(ctx, len(followers)); err != nil || !supervised {
+		return err
+	}
+	if s.roles.get().Promoting {
+		return s.promoteChosen(ctx)
+	}
+	return retry(ctx, func() error { return s.lead(ctx, source) })
+}
+
+// awaitAcknowledged returns when so many replicas answer for commits.
+func (d *database) awaitAcknowledged(ctx context.Context, replicas int) error {
+	if replicas == 0 {
+		return nil
+	}
+	return retry(ctx, func() error { return d.acknowledged(ctx, replicas) })
+}
+
+// retry does it until it succeeds or the context ends.
+func retry(ctx context.Context, do func() error) error {
 	for {
-		err := s.source.acknowledged(ctx, len(s.replicas))
+		err := do()
 		if err == nil {
 			return nil
 		}

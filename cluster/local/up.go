@@ -17,14 +17,15 @@ import (
 
 // UpCommand is `lockstep up`.
 type UpCommand struct {
-	Systems  int    `default:"2" help:"How many payment systems: alpha, beta, gamma, ... (1-8)."`
-	Nodes    int    `default:"2" help:"Nodes per system (1-9)."`
-	Replicas int    `default:"1" help:"MariaDB replicas per system (0-6)."`
-	PortBase int    `default:"8080" help:"Port of alpha's balancer; all other ports follow from it. Clusters side by side need bases 100 apart, such as 8080 and 9080."`
-	IDP      string `name:"idp" default:"auto" help:"OpenID provider that stands in for Google: auto (npm's oidc-provider where Node is, else the built-in one), node, builtin or none."`
-	Dir      string `default:".lockstep" type:"path" help:"Where data, logs and credentials.json are."`
-	Detach   bool   `help:"Return when all is ready; 'lockstep down' stops the cluster."`
-	Binary   string `type:"path" placeholder:"FILE" help:"The lockstep program for the nodes, if not this one."`
+	Systems       int           `default:"2" help:"How many payment systems: alpha, beta, gamma, ... (1-8)."`
+	Nodes         int           `default:"2" help:"Nodes per system (1-9)."`
+	Replicas      int           `default:"1" help:"MariaDB replicas per system (0-6)."`
+	FailoverAfter time.Duration `default:"4s" help:"Promote a replica when a source gives no answer for so long; 0 is never. It takes two replicas or more."`
+	PortBase      int           `default:"8080" help:"Port of alpha's balancer; all other ports follow from it. Clusters side by side need bases 100 apart, such as 8080 and 9080."`
+	IDP           string        `name:"idp" default:"auto" help:"OpenID provider that stands in for Google: auto (npm's oidc-provider where Node is, else the built-in one), node, builtin or none."`
+	Dir           string        `default:".lockstep" type:"path" help:"Where data, logs and credentials.json are."`
+	Detach        bool          `help:"Return when all is ready; 'lockstep down' stops the cluster."`
+	Binary        string        `type:"path" placeholder:"FILE" help:"The lockstep program for the nodes, if not this one."`
 
 	ReportFD int `hidden:"" name:"report-fd" help:"Where a detached supervisor reports its start."`
 }
@@ -37,8 +38,13 @@ func (u *UpCommand) options() Options {
 	if u.Systems != len(names) {
 		names = nil // out of range, which Options.Validate reports
 	}
+	after := u.FailoverAfter
+	if after == 0 {
+		after = -1
+	}
 	return Options{
-		Dir: u.Dir, Systems: names, Nodes: u.Nodes, Replicas: u.Replicas, PortBase: u.PortBase, Binary: u.Binary, IDP: u.IDP,
+		FailoverAfter: after,
+		Dir:           u.Dir, Systems: names, Nodes: u.Nodes, Replicas: u.Replicas, PortBase: u.PortBase, Binary: u.Binary, IDP: u.IDP,
 	}
 }
 
@@ -164,7 +170,7 @@ func (u *UpCommand) spawn() (*exec.Cmd, *os.File, error) {
 	supervisor := exec.Command(self, "up", //nolint:noctx // it outlives this command
 		fmt.Sprintf("--systems=%d", u.Systems), fmt.Sprintf("--nodes=%d", u.Nodes),
 		fmt.Sprintf("--replicas=%d", u.Replicas), fmt.Sprintf("--port-base=%d", u.PortBase),
-		"--idp="+u.IDP, "--dir="+u.Dir, fmt.Sprintf("--report-fd=%d", firstExtraFD))
+		"--failover-after="+u.FailoverAfter.String(), "--idp="+u.IDP, "--dir="+u.Dir, fmt.Sprintf("--report-fd=%d", firstExtraFD))
 	if u.Binary != "" {
 		supervisor.Args = append(supervisor.Args, "--binary="+u.Binary)
 	}

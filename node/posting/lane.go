@@ -23,6 +23,7 @@ type lane struct {
 	number  int64 // of the last batch that committed
 	stripes map[ledger.AccountID]bool
 	exposed map[ledger.ExposureKey]bool // exposures that are there
+	epoch   int64                       // in which they are
 	kept    map[ledger.AccountID]bool   // accounts whose rows another transaction kept when they were last tried
 	company int                         // commands of a late batch with steps between systems; a smaller one after it halves that
 
@@ -122,6 +123,11 @@ func (l *lane) process(batch []*task) {
 		l.metrics.shunned.Add(float64(len(batch)))
 		l.settleAll(batch, errSource())
 		return
+	}
+	if epoch := l.store.Epoch(); epoch != l.epoch { // a source that was promoted may lack them
+		clear(l.stripes)
+		clear(l.exposed)
+		l.epoch = epoch
 	}
 	set, ready := l.lock(batch)
 	if len(ready) == 0 {

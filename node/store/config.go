@@ -15,6 +15,9 @@ type Config struct {
 	System   string   // id of the payment system, e.g. "alpha"
 	Source   string   // DSN of the source, without parameters: the store adds its own
 	Replicas []string // DSNs of the read replicas
+	// Addresses, host:port, of all servers that may be the source, in one another's place. The one that takes writes in the
+	// highest epoch is, whatever address Source has. Without them it is the server of Source, and a promotion needs a new one.
+	Candidates []string
 
 	AllowUnsafe bool // start on settings that can lose acknowledged money; for tests only
 	Logger      *slog.Logger

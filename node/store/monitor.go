@@ -41,7 +41,9 @@ type ReplicaState struct {
 func (s *Store) State() State {
 	state := State{Source: s.health.get(), Epoch: s.Epoch(), Reconciled: s.Reconciled(), ClockOffset: time.Duration(s.offset.Load())}
 	for _, replica := range s.replicas {
-		state.Replicas = append(state.Replicas, replica.get())
+		if found := replica.get(); found.Address != state.Source.Address || len(s.candidates) == 0 {
+			state.Replicas = append(state.Replicas, found)
+		}
 	}
 	return state
 }
@@ -105,6 +107,7 @@ func (s *Store) watch(ctx context.Context) {
 	first.Wait()
 	s.every(s.config.CheckEvery, s.lookAtSource)
 	s.every(clockEvery, s.lookAtClock)
+	s.watchCandidates()
 	for _, replica := range s.replicas {
 		s.every(s.config.CheckEvery, replica.look)
 	}
@@ -121,7 +124,7 @@ const lookMax = 2 * time.Second
 func (s *Store) lookAtSource(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lookMax)
 	defer cancel()
-	state := SourceState{Address: s.address}
+	state := SourceState{Address: s.sourceAddress()}
 	at := s.config.Clock()
 	position, err := s.askSource(ctx, &state)
 	switch {

@@ -54,7 +54,30 @@ func Promote(ctx context.Context, dsn, system string, log *slog.Logger) (Promote
 	if _, err := conn.ExecContext(ctx, "SET GLOBAL read_only = 0"); err != nil {
 		return Promoted{}, fmt.Errorf("take writes: %w", err)
 	}
-	return Promoted{s.address, applied, epoch}, nil
+	return Promoted{s.sourceAddress(), applied, epoch}, nil
+}
+
+// TakeReceived makes a replica receive no more of its source's commits and apply all that it has received, over an account that
+// may control replication. It returns the position that the replica has reached. It stays a replica, of a source that it does
+// not listen to until somebody starts its replication again.
+func TakeReceived(ctx context.Context, dsn, system string, log *slog.Logger) (position string, err error) {
+	s, err := openForRestore(ctx, dsn, system, log)
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	conn, err := s.source.Conn(ctx)
+	if err != nil {
+		return "", fmt.Errorf("take what was received: %w", err)
+	}
+	defer conn.Close()
+	if _, err := s.takeReceived(ctx, conn); err != nil {
+		return "", err
+	}
+	if err := conn.QueryRowContext(ctx, s.dialect.position).Scan(&position); err != nil {
+		return "", fmt.Errorf("ask for the position: %w", err)
+	}
+	return position, nil
 }
 
 // mayPromote refuses what nodes would refuse as their source, and what is no replica of this system.
@@ -87,6 +110,19 @@ type replicating struct {
 
 // leaveSource applies what has arrived of the source's commits and ends the replication. It returns how far that was.
 func (s *Store) leaveSource(ctx context.Context, conn *sql.Conn) (applied string, err error) {
+	if applied, err = s.takeReceived(ctx, conn); err != nil {
+		return "", err
+	}
+	for _, statement := range []string{s.dialect.stopReplica, s.dialect.forgetSource} {
+		if _, err := conn.ExecContext(ctx, statement); err != nil {
+			return "", fmt.Errorf("leave the old source: %w", err)
+		}
+	}
+	return applied, nil
+}
+
+// takeReceived applies what has arrived, and lets no more arrive. It returns how far that was.
+func (s *Store) takeReceived(ctx context.Context, conn *sql.Conn) (applied string, err error) {
 	now, replica, err := s.replicating(ctx, conn)
 	if err != nil || !replica {
 		return "", err // a promotion that died later than here has ended it
@@ -101,15 +137,7 @@ func (s *Store) leaveSource(ctx context.Context, conn *sql.Conn) (applied string
 			return "", fmt.Errorf("apply what has arrived: %w", err)
 		}
 	}
-	if applied, err = s.applyReceived(ctx, conn); err != nil {
-		return "", err
-	}
-	for _, statement := range []string{s.dialect.stopReplica, s.dialect.forgetSource} {
-		if _, err := conn.ExecContext(ctx, statement); err != nil {
-			return "", fmt.Errorf("leave the old source: %w", err)
-		}
-	}
-	return applied, nil
+	return s.applyReceived(ctx, conn)
 }
 
 // applyReceived waits until all that has arrived is applied, for as long as that takes, unless it cannot be.

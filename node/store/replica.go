@@ -54,10 +54,16 @@ func (r *replica) fail(err error) {
 	r.state.Problem = err.Error()
 }
 
+var errIsSource = errors.New("it is the source")
+
 // look finds out how old the replica's data is, and whether it may serve.
 func (r *replica) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lookMax)
 	defer cancel()
+	if len(r.store.candidates) > 0 && r.get().Address == r.store.sourceAddress() {
+		r.fail(errIsSource)
+		return
+	}
 	conn, err := r.db.Conn(ctx)
 	if err != nil {
 		r.fail(fmt.Errorf("connect: %w", err))

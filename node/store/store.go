@@ -18,7 +18,8 @@ const openMax = 15 * time.Second
 // Store is a system's database: one source and its replicas. It is safe for concurrent use.
 type Store struct {
 	config       Config
-	address      string // of the source
+	leader       *leader // the source's server
+	candidates   []*candidate
 	dialect      *dialect
 	transactions *sql.DB // autocommit off, for Tx only
 	source       *sql.DB // reads and single statements
@@ -26,6 +27,7 @@ type Store struct {
 	replicas     []*replica
 	next         atomic.Uint64 // replica whose turn it is
 
+	following  sync.Mutex
 	epoch      atomic.Int64
 	reconciled atomic.Bool
 	offset     atomic.Int64 // nanoseconds that the database's clock is ahead of ours
@@ -81,10 +83,15 @@ func (s *Store) openSource(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.lead(ctx, parsed.Addr); err != nil {
+		return err
+	}
+	if len(s.candidates) > 0 {
+		parsed.DialFunc = s.leader.dial
+	}
 	if s.dialect, err = s.config.identify(ctx, parsed); err != nil {
 		return err
 	}
-	s.address = parsed.Addr
 	s.config.session(parsed, s.dialect)
 	if s.source, err = pool(parsed, s.dialect, s.config.SourceConnsMax); err != nil {
 		return err
@@ -112,6 +119,9 @@ func (s *Store) Close() error {
 		}
 		for _, replica := range s.replicas {
 			err = errors.Join(err, replica.db.Close())
+		}
+		for _, candidate := range s.candidates {
+			err = errors.Join(err, candidate.db.Close())
 		}
 	})
 	return err
