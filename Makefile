@@ -7,8 +7,10 @@ TAGS    := faults
 BIN     := bin/lockstep
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TIMEOUT ?= 12m
+SECONDS ?= 90
+SEED    ?= 1
 
-.PHONY: help install build up down demo test bench mutants lint clean
+.PHONY: help install build up down demo test bench chaos mutants lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -34,6 +36,9 @@ test: ## all tests, on real servers and with the race detector; installs a brows
 
 bench: build ## the engine against SQL by hand, as ratios measured in one run
 	@$(BIN) bench $(ARGS)
+
+chaos: build ## clients under faults, and the proof that no money was lost; SECONDS=600 SEED=2
+	@$(GO) run ./cluster/chaos/run --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
 mutants: ## remove each guard and see its test fail
 	@bash deploy/install.sh --tests
