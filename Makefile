@@ -38,6 +38,7 @@ bench: build ## the engine against SQL by hand, as ratios measured in one run
 	@$(BIN) bench $(ARGS)
 
 chaos: build ## clients under faults, and the proof that no money was lost; SECONDS=600 SEED=2
+	@cd deploy/tools/toxiproxy && $(GO) build -o $(CURDIR)/.lockstep/bin/toxiproxy-server tool
 	@$(GO) run ./cluster/chaos/run --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
 mutants: ## remove each guard and see its test fail

@@ -20,8 +20,9 @@ const (
 	opening      = 1000  // of each account: small, so that payments are refused
 	amountMax    = 400
 	pairCount    = 3 // per system; money of a pair stays in it
-	travelCount  = 3 // accounts per system that pay across
-	pairClients  = 4 // per pair
+	travelCount  = 4 // accounts per system that pay across
+	pairClients  = 4  // per pair: with more of them the search for an order takes too long
+	travellers   = 24 // clients per system that pay between its travelling accounts and across
 	surveyPause  = 150 * time.Millisecond
 	backoffMin   = 20 * time.Millisecond
 	backoffMax   = 400 * time.Millisecond
@@ -98,19 +99,23 @@ func (b *bank) run(running, patient context.Context, seed uint64) {
 	b.running, b.patient = running, patient
 	var clients sync.WaitGroup
 	number := 0
+	begin := func(c client, work func(*client)) {
+		c.bank, c.number, c.random = b, number, rand.New(rand.NewPCG(seed, uint64(number)))
+		clients.Go(func() { work(&c) })
+		number++
+	}
 	for i, at := range b.branches {
 		other := b.branches[(i+1)%len(b.branches)]
 		for pair := range at.pairs {
 			for range pairClients {
-				c := &client{bank: b, at: at, other: other, pair: at.pairs[pair], number: number, random: rand.New(rand.NewPCG(seed, uint64(number)))}
-				clients.Go(c.work)
-				number++
+				begin(client{at: at, other: other, pair: at.pairs[pair]}, (*client).work)
 			}
 		}
-		reader := &client{bank: b, at: at, number: number, random: rand.New(rand.NewPCG(seed, uint64(number)))}
-		clients.Go(reader.survey)
+		for range travellers {
+			begin(client{at: at, other: other}, (*client).travel)
+		}
+		begin(client{at: at}, (*client).survey)
 		clients.Go(func() { at.renew(running) })
-		number++
 	}
 	clients.Wait()
 }
@@ -176,6 +181,19 @@ func (c *client) step() {
 		}
 	default:
 		op.Kind = Transfer
+		c.change(op, "/v1/transfers", transferBody)
+	}
+}
+
+// travel pays between the accounts that pay across, inside its system as well.
+func (c *client) travel() {
+	for c.running.Err() == nil {
+		op := Op{Kind: Remit, From: pick(c.random, c.at.travel), To: pick(c.random, c.other.travel), Amount: 1 + c.random.Int64N(amountMax)}
+		if c.random.IntN(10) >= outsideQuota {
+			if op.Kind, op.To = Transfer, pick(c.random, c.at.travel); op.To == op.From {
+				continue
+			}
+		}
 		c.change(op, "/v1/transfers", transferBody)
 	}
 }

@@ -26,6 +26,7 @@ type Config struct {
 	Only     string        `help:"Choose from the faults with this in their name only." placeholder:"WORD"`
 	Out      string        `help:"Where the report goes." default:".lockstep/chaos" type:"path"`
 	Binary   string        `help:"Program that the nodes run." default:"bin/lockstep" type:"existingfile"`
+	Proxy    string        `help:"Toxiproxy's server, which stands between the processes." default:".lockstep/bin/toxiproxy-server" type:"existingfile"`
 	PortBase int           `help:"First port of the cluster; 0 takes free ones." default:"0"`
 }
 
@@ -96,12 +97,18 @@ func (r *run) start(ctx context.Context) error {
 	options := local.Default()
 	options.Dir, options.Replicas, options.PortBase, options.Binary = r.clusterDir(), 2, r.PortBase, r.Binary
 	options.IDP, options.BufferPoolMB = local.IDPNone, bufferPoolMB
-	r.say("starting two systems, each with two nodes, a source, two replicas and three Redis servers")
-	cluster, err := local.Start(ctx, options)
+	network, err := openNetwork(ctx, r.Proxy, r.Out)
 	if err != nil {
 		return err
 	}
-	r.target = &target{cluster: cluster, systems: cluster.Credentials().Systems}
+	options.Via = network.via
+	r.target = &target{network: network}
+	r.say("starting two systems, each with two nodes, a source, two replicas and three Redis servers")
+	cluster, err := local.Start(ctx, options)
+	if err = errors.Join(err, network.wrong); err != nil {
+		return errors.Join(err, r.end())
+	}
+	r.target.cluster, r.target.systems = cluster, cluster.Credentials().Systems
 	if r.bank, err = openBank(ctx, r.target.systems); err != nil {
 		return errors.Join(err, r.end())
 	}
@@ -209,7 +216,10 @@ func (r *run) end() error {
 	if r.bank != nil {
 		r.bank.close()
 	}
-	r.target.cluster.Close()
+	if r.target.cluster != nil {
+		r.target.cluster.Close()
+	}
+	r.target.network.close()
 	if !r.result.OK() {
 		if err := os.Rename(filepath.Join(r.clusterDir(), "logs"), filepath.Join(r.Out, "logs")); err != nil {
 			return fmt.Errorf("keep the logs: %w", err)

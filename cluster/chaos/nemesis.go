@@ -33,6 +33,7 @@ type Incident struct {
 type target struct {
 	cluster *local.Cluster
 	systems []local.SystemCredentials
+	network *network // between its processes
 	heal    sync.Map // what a fault left for its heal, by fault and place
 }
 

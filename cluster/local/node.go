@@ -53,20 +53,28 @@ func (s *system) nodeEnv() []string {
 }
 
 func (s *system) writeNodeConfig(path string, number int) error {
-	replicas := make([]string, len(s.replicas))
-	for i, replica := range s.replicas {
-		replicas[i] = replica.dsn(accountRead, s.secrets.Read, schemaName)
+	via := func(m *member) string {
+		return s.cluster.options.Via(fmt.Sprintf("%s-node-%d", s.id, number), m.name, m.address)
 	}
+	replicas := make([]string, len(s.replicas))
+	for i := range s.replicas {
+		replicas[i] = dsnAt(via(s.replicaMembers[i]), accountRead, s.secrets.Read, schemaName)
+	}
+	locks := make([]string, len(s.redisMembers))
+	for i, m := range s.redisMembers {
+		locks[i] = via(m)
+	}
+	source := via(s.sourceMember)
 	config := map[string]any{
 		"system":       s.id,
 		"listen":       address(s.ports.nodes[number-1]),
 		"admin_listen": address(s.ports.admin[number-1]),
 		"mysql": map[string]any{
-			"source":   s.source.dsn(accountNode, s.secrets.Node, schemaName),
+			"source":   dsnAt(source, accountNode, s.secrets.Node, schemaName),
 			"replicas": replicas,
-			"migrate":  s.source.dsn(accountMigrate, s.secrets.Migrate, schemaName),
+			"migrate":  dsnAt(source, accountMigrate, s.secrets.Migrate, schemaName),
 		},
-		"redis": s.redisAddrs(),
+		"redis": locks,
 		// Cookies on plain http, and the balancer's word on where a request comes from.
 		"public_url": s.publicURL(),
 		"proxies":    []string{"127.0.0.1"},
@@ -77,7 +85,7 @@ func (s *system) writeNodeConfig(path string, number int) error {
 		"secret":      s.secrets.Seal,
 	}
 	if s.cluster.natsMember != nil {
-		config["nats"] = s.natsConfig()
+		config["nats"] = s.natsConfig(via(s.cluster.natsMember))
 	}
 	if s.cluster.idpMember != nil {
 		config["oidc"] = s.oidcConfig()
