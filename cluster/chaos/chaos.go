@@ -23,6 +23,7 @@ type Config struct {
 	Seconds  int           `help:"How long clients are kept busy under faults." default:"90"`
 	Period   time.Duration `help:"After this, other faults are chosen." default:"8s"`
 	Seed     uint64        `help:"Of the faults, and of what clients ask for." default:"1"`
+	Locks    bool          `help:"Lose Redis in every way throughout, and nothing else: the lock-loss certificate."`
 	Only     string        `help:"Choose from the faults with this in their name only." placeholder:"WORD"`
 	Out      string        `help:"Where the report goes." default:".lockstep/chaos" type:"path"`
 	Binary   string        `help:"Program that the nodes run." default:"bin/lockstep" type:"existingfile"`
@@ -47,6 +48,7 @@ type run struct {
 	target  *target
 	bank    *bank
 	nemesis *nemesis
+	watch   *watch
 	result  *Result
 
 	saying sync.Mutex
@@ -112,12 +114,17 @@ func (r *run) start(ctx context.Context) error {
 	if r.bank, err = openBank(ctx, r.target.systems); err != nil {
 		return errors.Join(err, r.end())
 	}
-	chosen := slices.DeleteFunc(faults(), func(f fault) bool { return !strings.Contains(f.name, r.Only) })
+	if r.watch, err = newWatch(ctx, r.target.systems); err != nil {
+		return errors.Join(err, r.end())
+	}
+	chosen := slices.DeleteFunc(faults(), func(f fault) bool {
+		return !strings.Contains(f.name, r.Only) || r.Locks && !strings.Contains(f.name, "Redis") && !strings.Contains(f.name, "FLUSHALL")
+	})
 	if len(chosen) == 0 {
 		return errors.Join(fmt.Errorf("no fault is called %q", r.Only), r.end())
 	}
 	r.nemesis = &nemesis{
-		target: r.target, faults: chosen, random: rand.New(rand.NewPCG(r.Seed, 0)), length: r.Period, restful: true,
+		target: r.target, faults: chosen, random: rand.New(rand.NewPCG(r.Seed, 0)), length: r.Period, restful: !r.Locks,
 		now: r.bank.now, say: r.say,
 	}
 	return nil
@@ -132,6 +139,7 @@ func (r *run) load(ctx context.Context) {
 	var working sync.WaitGroup
 	working.Go(func() { r.bank.run(running, patient, r.Seed) })
 	working.Go(func() { r.progress(running) })
+	working.Go(func() { r.watch.run(running) })
 	r.nemesis.run(ctx, time.Duration(r.Seconds)*time.Second)
 	r.result.Healed = r.bank.now()
 	stop()
@@ -139,6 +147,7 @@ func (r *run) load(ctx context.Context) {
 	late := time.AfterFunc(settleMax, leave)
 	defer late.Stop()
 	working.Wait()
+	r.result.Seen = r.watch.figures()
 	r.result.Periods, r.result.Incidents = r.nemesis.periods, r.nemesis.incidents
 }
 
@@ -274,6 +283,9 @@ func (r *run) progress(ctx context.Context) {
 // command is what repeats a run.
 func (c Config) command() string {
 	words := fmt.Sprintf("make chaos SECONDS=%d SEED=%d", c.Seconds, c.Seed)
+	if c.Locks {
+		words += " ARGS=--locks"
+	}
 	if c.Only != "" {
 		words += fmt.Sprintf(" ARGS='--only %q'", c.Only)
 	}
