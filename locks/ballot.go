@@ -13,13 +13,13 @@ import (
 type vote byte
 
 const (
-	unasked  vote = iota // nothing was sent
-	unknown              // sent, and no answer: it may be ours there
-	granted              // ours there
-	refused              // in another's hands there
-	returned             // was ours until we gave it back
-	gone                 // should have been ours and was not
-	overtaken            // gone, and in another's hands before we gave it back
+	unasked   vote = iota // nothing was sent
+	unknown               // sent, and no answer: it may be ours there
+	granted               // ours there
+	refused               // in another's hands there
+	returned              // was ours until we gave it back
+	gone                  // should have been ours and was not
+	overtaken             // gone, and in another's hands before we gave it back
 )
 
 // ballot is one server's part in one set. To redsync it is a pool, and its conn

@@ -19,8 +19,8 @@ const (
 	currency     = "KRW" // has no decimals, so amounts are minor units
 	opening      = 1000  // of each account: small, so that payments are refused
 	amountMax    = 400
-	pairCount    = 3 // per system; money of a pair stays in it
-	travelCount  = 4 // accounts per system that pay across
+	pairCount    = 3  // per system; money of a pair stays in it
+	travelCount  = 4  // accounts per system that pay across
 	pairClients  = 4  // per pair: with more of them the search for an order takes too long
 	travellers   = 24 // clients per system that pay between its travelling accounts and across
 	surveyPause  = 150 * time.Millisecond

@@ -104,7 +104,7 @@ func (r *run) start(ctx context.Context) error {
 		return err
 	}
 	options.Via = network.via
-	r.target = &target{network: network}
+	r.target = &target{dir: r.clusterDir(), binary: r.Binary, network: network}
 	r.say("starting two systems, each with two nodes, a source, two replicas and three Redis servers")
 	cluster, err := local.Start(ctx, options)
 	if err = errors.Join(err, network.wrong); err != nil {

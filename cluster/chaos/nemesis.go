@@ -33,6 +33,8 @@ type Incident struct {
 type target struct {
 	cluster *local.Cluster
 	systems []local.SystemCredentials
+	dir     string   // of the cluster
+	binary  string   // that its nodes run
 	network *network // between its processes
 	heal    sync.Map // what a fault left for its heal, by fault and place
 }
