@@ -7,8 +7,10 @@ TAGS    := faults
 BIN     := bin/lockstep
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TIMEOUT ?= 12m
+SECONDS ?= 90
+SEED    ?= 1
 
-.PHONY: help install build up down demo test bench k6 mutants lint charts clean
+.PHONY: help install build up down demo test bench k6 chaos mutants lint charts clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -37,6 +39,10 @@ bench: build ## the engine against SQL by hand, as ratios measured in one run
 
 k6: build ## load, storms, faults by k6, which it compiles once; ARGS=smoke runs one script
 	@bash deploy/k6.sh $(ARGS)
+
+chaos: build ## clients under faults, and the proof that no money was lost; SECONDS=600 SEED=2
+	@cd deploy/tools/toxiproxy && $(GO) build -o $(CURDIR)/.lockstep/bin/toxiproxy-server tool
+	@$(GO) run ./cluster/chaos/run --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
 mutants: ## remove each guard and see its test fail
 	@bash deploy/install.sh --tests

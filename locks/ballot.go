@@ -13,12 +13,13 @@ import (
 type vote byte
 
 const (
-	unasked  vote = iota // nothing was sent
-	unknown              // sent, and no answer: it may be ours there
-	granted              // ours there
-	refused              // in another's hands there
-	returned             // was ours until we gave it back
-	gone                 // should have been ours and was not
+	unasked   vote = iota // nothing was sent
+	unknown               // sent, and no answer: it may be ours there
+	granted               // ours there
+	refused               // in another's hands there
+	returned              // was ours until we gave it back
+	gone                  // should have been ours and was not
+	overtaken             // gone, and in another's hands before we gave it back
 )
 
 // ballot is one server's part in one set. To redsync it is a pool, and its conn
@@ -103,9 +104,13 @@ func (b *ballot) give(ctx context.Context, token string) error {
 		return err
 	}
 	for i, name := range names {
-		b.votes[name] = gone
-		if bits[i] == '1' {
+		switch bits[i] {
+		case '1':
 			b.votes[name] = returned
+		case '2':
+			b.votes[name] = overtaken
+		default:
+			b.votes[name] = gone
 		}
 	}
 	return nil

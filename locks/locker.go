@@ -27,11 +27,12 @@ type Stats struct {
 	Busy        uint64 // names found in another's hands
 	Split       uint64 // names without either quorum
 	Lost        uint64 // names held and lost before their release
+	Overtaken   uint64 // names lost that another set held as well before their release
 	Minorities  uint64 // sets that gave minority grants back
 }
 
 type counts struct {
-	sets, unavailable, held, busy, split, lost, minorities atomic.Uint64
+	sets, unavailable, held, busy, split, lost, overtaken, minorities atomic.Uint64
 }
 
 // Open refuses a bad configuration, then looks at every server once, for at
@@ -160,6 +161,7 @@ func (l *Locker) Stats() Stats {
 		Busy:        l.counts.busy.Load(),
 		Split:       l.counts.split.Load(),
 		Lost:        l.counts.lost.Load(),
+		Overtaken:   l.counts.overtaken.Load(),
 		Minorities:  l.counts.minorities.Load(),
 	}
 }

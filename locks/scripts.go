@@ -58,9 +58,10 @@ return {table.concat(bits), holders}`
 	// ARGV[3] milliseconds for the locker that wants it. Without the comparison
 	// an owner whose time had run out would delete the next one's. The set's time
 	// runs on, for a part of the set may be given back; when it is over, nothing
-	// was ours any more.
+	// was ours any more. A key that another set holds, whose time still runs, is
+	// answered with '2'.
 	giveSource = `
-local bits, mine, held = {}, {}, redis.call('EXISTS', ARGV[2] .. ARGV[1]) == 1 and '1' or '0'
+local bits, mine, lives, held = {}, {}, {}, redis.call('EXISTS', ARGV[2] .. ARGV[1]) == 1 and '1' or '0'
 for i, holder in ipairs(redis.call('MGET', unpack(KEYS))) do
   bits[i] = '0'
   if holder == ARGV[1] then
@@ -69,6 +70,12 @@ for i, holder in ipairs(redis.call('MGET', unpack(KEYS))) do
   elseif holder and string.sub(holder, 1, #ARGV[1] + 1) == ARGV[1] .. '|' then
     redis.call('PSETEX', KEYS[i], ARGV[3], string.sub(holder, #ARGV[1] + 1))
     bits[i] = held
+  elseif holder then
+    local token = string.match(holder, '^[^|]*')
+    if token ~= '' and lives[token] == nil then
+      lives[token] = redis.call('EXISTS', ARGV[2] .. token) == 1
+    end
+    bits[i] = lives[token] and '2' or '0'
   end
 end
 if #mine > 0 then

@@ -208,6 +208,7 @@ func (s *Set) Release(ctx context.Context) (lost int, err error) {
 	}
 	s.released = true
 	ok, err := s.unlock(ctx)
+	s.countOvertaken()
 	s.drop(s.slipped)
 	for _, grant := range s.grants {
 		if grant == Lost {
@@ -232,6 +233,23 @@ func (s *Set) slipped(name int) bool {
 		}
 	}
 	return ours < s.locker.quorum()
+}
+
+// countOvertaken counts the names that another set got from a quorum while we held
+// them: for a moment both worked under the lock. One that was given back again
+// before us leaves no trace, so the figure is a lower bound.
+func (s *Set) countOvertaken() {
+	for name, grant := range s.grants {
+		theirs := 0
+		for _, b := range s.ballots {
+			if b.votes[name] == overtaken {
+				theirs++
+			}
+		}
+		if grant == Held && theirs >= s.locker.quorum() {
+			s.locker.counts.overtaken.Add(1)
+		}
+	}
 }
 
 // drop turns the held names that isLost picks into Lost ones.

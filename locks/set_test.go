@@ -247,6 +247,30 @@ func TestFlushedServersCountAsLostLocks(t *testing.T) {
 	}
 }
 
+// Two sets held a name at once when one was flushed away and the next got it before the first gave it back: that is counted,
+// apart from names that are only gone, and the second keeps its lock.
+func TestNamesThatTwoHeldAtOnceAreCounted(t *testing.T) {
+	t.Parallel()
+	servers := startRedis(t, 3)
+	first, second := open(t, config(servers)), open(t, config(servers))
+	for flushed, want := range []uint64{0, 0, 1, 2} {
+		set := acquire(t, first, "a", "b")
+		for _, s := range servers[:flushed] {
+			s.flush()
+		}
+		next := acquire(t, second, "a")
+		if lost := release(t, set); lost > 0 != (flushed > 1) {
+			t.Errorf("%d servers flushed: Release lost %d names", flushed, lost)
+		}
+		if got := first.Stats().Overtaken; got != want {
+			t.Errorf("%d servers flushed: Stats().Overtaken = %d, want %d", flushed, got, want)
+		}
+		if lost := release(t, next); lost != 0 {
+			t.Errorf("%d servers flushed: the second lost %d names", flushed, lost)
+		}
+	}
+}
+
 func TestExtendProlongsAndNeverRevives(t *testing.T) {
 	t.Parallel()
 	servers := startRedis(t, 3)

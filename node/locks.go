@@ -15,7 +15,7 @@ var (
 	lockSets     = prometheus.NewDesc("lockstep_locks_sets_total",
 		"Sets of locks asked for, by what a quorum did: answered or unavailable.", []string{"result"}, nil)
 	lockNames = prometheus.NewDesc("lockstep_locks_names_total",
-		"Names of the sets that a quorum answered, by grant: held, busy or split; lost were held and gone at their release.", []string{"grant"}, nil)
+		"Names of the sets that a quorum answered, by grant: held, busy or split; lost were held and gone at their release, overtaken those of them that another node held by then.", []string{"grant"}, nil)
 )
 
 // lockMetrics collects the figures of a locker.
@@ -52,4 +52,5 @@ func (m lockMetrics) Collect(to chan<- prometheus.Metric) {
 	count(lockNames, stats.Busy, locks.Busy.String())
 	count(lockNames, stats.Split, locks.Split.String())
 	count(lockNames, stats.Lost, locks.Lost.String())
+	count(lockNames, stats.Overtaken, "overtaken")
 }

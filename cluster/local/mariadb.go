@@ -163,7 +163,11 @@ func (m *mariadb) probe(ctx context.Context) error {
 
 // dsn names one of the accounts, for the lines of a configuration file.
 func (m *mariadb) dsn(account, password, schema string) string {
-	return fmt.Sprintf("%s:%s@tcp(%s)/%s", account, password, address(m.config.Port), schema)
+	return dsnAt(address(m.config.Port), account, password, schema)
+}
+
+func dsnAt(address, account, password, schema string) string {
+	return fmt.Sprintf("%s:%s@tcp(%s)/%s", account, password, address, schema)
 }
 
 func (m *mariadb) rootDSN(schema string) string { return m.dsn(accountRoot, m.secrets.Root, schema) }

@@ -58,8 +58,8 @@ func (c *Cluster) natsURL() string {
 }
 
 // natsConfig is what a node needs to reach the server as its system.
-func (s *system) natsConfig() map[string]any {
-	return map[string]any{"url": s.cluster.natsURL(), "user": s.id, "password": s.secrets.NATS, "backoff_max": "2s"}
+func (s *system) natsConfig(address string) map[string]any {
+	return map[string]any{"url": "nats://" + address, "user": s.id, "password": s.secrets.NATS, "backoff_max": "2s"}
 }
 
 // natsReady reads the greeting of a server, which comes when its streams are read and tells whether they are on.

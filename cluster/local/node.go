@@ -53,29 +53,36 @@ func (s *system) nodeEnv() []string {
 }
 
 func (s *system) writeNodeConfig(path string, number int) error {
+	via := func(m *member) string {
+		return s.cluster.options.Via(fmt.Sprintf("%s-node-%d", s.id, number), m.name, m.address)
+	}
 	source, readers := s.servers()
 	var candidates []string
 	if s.cluster.options.failsOver() { // any of them may be the source one day, and then the others are its replicas
 		readers = s.databases
 		for _, db := range s.databases {
-			candidates = append(candidates, db.member.address)
+			candidates = append(candidates, via(db.member))
 		}
 	}
 	replicas := make([]string, len(readers))
 	for i, reader := range readers {
-		replicas[i] = reader.dsn(accountRead, s.secrets.Read, schemaName)
+		replicas[i] = dsnAt(via(reader.member), accountRead, s.secrets.Read, schemaName)
+	}
+	locks := make([]string, len(s.redisMembers))
+	for i, m := range s.redisMembers {
+		locks[i] = via(m)
 	}
 	config := map[string]any{
 		"system":       s.id,
 		"listen":       address(s.ports.nodes[number-1]),
 		"admin_listen": address(s.ports.admin[number-1]),
 		"mysql": map[string]any{
-			"source":     source.dsn(accountNode, s.secrets.Node, schemaName),
+			"source":     dsnAt(via(source.member), accountNode, s.secrets.Node, schemaName),
 			"replicas":   replicas,
-			"migrate":    source.dsn(accountMigrate, s.secrets.Migrate, schemaName),
+			"migrate":    dsnAt(via(source.member), accountMigrate, s.secrets.Migrate, schemaName),
 			"candidates": candidates,
 		},
-		"redis": s.redisAddrs(),
+		"redis": locks,
 		// Cookies on plain http, and the balancer's word on where a request comes from.
 		"public_url": s.publicURL(),
 		"proxies":    []string{"127.0.0.1"},
@@ -86,7 +93,7 @@ func (s *system) writeNodeConfig(path string, number int) error {
 		"secret":      s.secrets.Seal,
 	}
 	if s.cluster.natsMember != nil {
-		config["nats"] = s.natsConfig()
+		config["nats"] = s.natsConfig(via(s.cluster.natsMember))
 	}
 	if s.cluster.idpMember != nil {
 		config["oidc"] = s.oidcConfig()

@@ -36,6 +36,10 @@ type Options struct {
 	NodeConfig map[string]any // keys added to each node's configuration file and to its sections, such as faults
 	NodeEnv    []string       // environment added to each node's own, as NAME=value
 
+	// Via puts something between two processes, such as a proxy: it tells by which address one reaches the other, and
+	// always the same. From is a node, or a system that calls the other's balancer. Nil: by its own address.
+	Via func(from, to, address string) string
+
 	IDP        string // the OpenID provider of its people: IDPAuto, IDPNode or IDPBuiltin; default none
 	IDPModules string // where npm's provider is, or is put; default below Dir
 
@@ -120,6 +124,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.Schemas == "" {
 		o.Schemas = schemaName
+	}
+	if o.Via == nil {
+		o.Via = func(_, _, address string) string { return address }
 	}
 	if o.BufferPoolMB == 0 {
 		o.BufferPoolMB = 256

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -10,9 +11,25 @@ import (
 // peersConfig bounds transfers between the systems. Times are short, for a local cluster is there to be killed.
 func (s *system) peersConfig(number int) map[string]any {
 	return map[string]any{
-		"authorities": []string{address(s.ports.balancer), address(s.ports.nodes[number-1])},
+		"authorities": s.authorities(number),
 		"look_after":  "2s", "expires_in": "10s", "ask_after": "12s",
 	}
+}
+
+// authorities are the addresses under which others call a node: its own, the balancer's, and what stands before that.
+func (s *system) authorities(number int) []string {
+	own := []string{address(s.ports.balancer), address(s.ports.nodes[number-1])}
+	for _, other := range s.cluster.options.Systems {
+		if called := s.calledBy(other); !slices.Contains(own, called) {
+			own = append(own, called)
+		}
+	}
+	return own
+}
+
+// calledBy is the address by which another system calls this one.
+func (s *system) calledBy(other string) string {
+	return s.cluster.options.Via(other, s.id+"-lb", address(s.ports.balancer))
 }
 
 // startNodes makes the systems known to one another and starts their nodes.
@@ -42,7 +59,7 @@ func (s *system) meetPeers(ctx context.Context) error {
 			continue
 		}
 		err := s.run(ctx, "peers", "add", "--config", filepath.Join(s.dir, "setup.yaml"), "--id", other.id,
-			"--url", "http://"+address(other.ports.balancer), "--jwks-file", other.jwksFile())
+			"--url", "http://"+other.calledBy(s.id), "--jwks-file", other.jwksFile())
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,293 @@
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"lockstep/cluster/local"
+	"lockstep/node/verify"
+)
+
+// Config says how long, how, and where.
+type Config struct {
+	Seconds  int           `help:"How long clients are kept busy under faults." default:"90"`
+	Period   time.Duration `help:"After this, other faults are chosen." default:"8s"`
+	Seed     uint64        `help:"Of the faults, and of what clients ask for." default:"1"`
+	Locks    bool          `help:"Lose Redis in every way throughout, and nothing else: the lock-loss certificate."`
+	Only     string        `help:"Choose from the faults with this in their name only." placeholder:"WORD"`
+	Out      string        `help:"Where the report goes." default:".lockstep/chaos" type:"path"`
+	Binary   string        `help:"Program that the nodes run." default:"bin/lockstep" type:"existingfile"`
+	Proxy    string        `help:"Toxiproxy's server, which stands between the processes." default:".lockstep/bin/toxiproxy-server" type:"existingfile"`
+	PortBase int           `help:"First port of the cluster; 0 takes free ones." default:"0"`
+}
+
+// ErrBroken says that something was found that must not be. The report tells what.
+var ErrBroken = errors.New("the run has breaches")
+
+const (
+	settleMax    = 60 * time.Second // after the last fault, until both sides of every transfer are alike
+	remitsLeast  = 0.2              // of the transfers that were asked for
+	bufferPoolMB = 64
+)
+
+// run is one run.
+type run struct {
+	Config
+	out     io.Writer
+	began   time.Time
+	target  *target
+	bank    *bank
+	nemesis *nemesis
+	watch   *watch
+	result  *Result
+
+	saying sync.Mutex
+}
+
+// Run starts a cluster, keeps clients busy under faults, judges what they were told, and writes the report. It returns
+// ErrBroken when the system did what it must not, or the run did not do what it should.
+func Run(ctx context.Context, config Config, out io.Writer) (err error) {
+	r := &run{Config: config, out: out, began: time.Now(), result: newResult(config)}
+	if err := r.prepare(); err != nil {
+		return err
+	}
+	if err := r.start(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.end()) }()
+	r.load(ctx)
+	if err := r.judge(context.WithoutCancel(ctx)); err != nil {
+		r.result.fail("the books could be read", err.Error())
+	}
+	if err := r.result.write(r.Out); err != nil {
+		return err
+	}
+	r.result.print(out)
+	fmt.Fprintf(out, "report: %s\n", filepath.Join(r.Out, reportName))
+	if !r.result.OK() {
+		fmt.Fprintf(out, "history, books and logs are kept in %s\nthis repeats it: %s\n", r.Out, r.result.Command)
+		return ErrBroken
+	}
+	return nil
+}
+
+func (r *run) clusterDir() string { return filepath.Join(r.Out, "cluster") }
+
+// prepare clears what an earlier run left at the place.
+func (r *run) prepare() error {
+	if err := os.RemoveAll(r.Out); err != nil {
+		return fmt.Errorf("clear %s: %w", r.Out, err)
+	}
+	if err := os.MkdirAll(r.Out, 0o755); err != nil {
+		return fmt.Errorf("make %s: %w", r.Out, err)
+	}
+	return nil
+}
+
+// start brings up the cluster, with two replicas for each system: a commit is never acknowledged without one of them.
+func (r *run) start(ctx context.Context) error {
+	options := local.Default()
+	options.Dir, options.Replicas, options.PortBase, options.Binary = r.clusterDir(), 2, r.PortBase, r.Binary
+	options.IDP, options.BufferPoolMB = local.IDPNone, bufferPoolMB
+	network, err := openNetwork(ctx, r.Proxy, r.Out)
+	if err != nil {
+		return err
+	}
+	options.Via = network.via
+	r.target = &target{dir: r.clusterDir(), binary: r.Binary, network: network}
+	r.say("starting two systems, each with two nodes, a source, two replicas and three Redis servers")
+	cluster, err := local.Start(ctx, options)
+	if err = errors.Join(err, network.wrong); err != nil {
+		return errors.Join(err, r.end())
+	}
+	r.target.cluster, r.target.systems = cluster, cluster.Credentials().Systems
+	if r.bank, err = openBank(ctx, r.target.systems); err != nil {
+		return errors.Join(err, r.end())
+	}
+	if r.watch, err = newWatch(ctx, r.target.systems); err != nil {
+		return errors.Join(err, r.end())
+	}
+	chosen := slices.DeleteFunc(faults(), func(f fault) bool {
+		return !strings.Contains(f.name, r.Only) || r.Locks && !strings.Contains(f.name, "Redis") && !strings.Contains(f.name, "FLUSHALL")
+	})
+	if len(chosen) == 0 {
+		return errors.Join(fmt.Errorf("no fault is called %q", r.Only), r.end())
+	}
+	r.nemesis = &nemesis{
+		target: r.target, faults: chosen, random: rand.New(rand.NewPCG(r.Seed, 0)), length: r.Period, restful: !r.Locks,
+		now: r.bank.now, say: r.say,
+	}
+	return nil
+}
+
+// load lets clients and the nemesis run against one another.
+func (r *run) load(ctx context.Context) {
+	running, stop := context.WithCancel(ctx)
+	patient, leave := context.WithCancel(context.WithoutCancel(ctx))
+	defer leave()
+	r.bank.began = time.Now()
+	var working sync.WaitGroup
+	working.Go(func() { r.bank.run(running, patient, r.Seed) })
+	working.Go(func() { r.progress(running) })
+	working.Go(func() { r.watch.run(running) })
+	r.nemesis.run(ctx, time.Duration(r.Seconds)*time.Second)
+	r.result.Healed = r.bank.now()
+	stop()
+	r.say("load ended; waiting until all has settled")
+	late := time.AfterFunc(settleMax, leave)
+	defer late.Stop()
+	working.Wait()
+	r.result.Seen = r.watch.figures()
+	r.result.Periods, r.result.Incidents = r.nemesis.periods, r.nemesis.incidents
+}
+
+// judge waits until all has settled, at most until a minute after the last fault, and audits.
+func (r *run) judge(ctx context.Context) error {
+	within, cancel := context.WithTimeout(ctx, max(settleMax-(r.bank.now()-r.result.Healed), time.Second))
+	defer cancel()
+	books, err := awaitSettled(within, r.target.systems)
+	if err != nil {
+		return err
+	}
+	r.result.Settled = r.bank.now() - r.result.Healed
+	r.say("settled %.1f s after the last fault; auditing %d operations", r.result.Settled.Seconds(), len(r.bank.ops))
+	evidence := Evidence{Opening: opening, Ops: r.bank.ops, Books: books}
+	for _, at := range r.bank.branches {
+		evidence.Pairs, evidence.Travel = append(evidence.Pairs, at.pairs...), append(evidence.Travel, at.travel...)
+	}
+	if err := r.keep(evidence); err != nil {
+		return err
+	}
+	r.result.Checks = append(r.result.Checks, Audit(evidence)...)
+	if err := r.verify(ctx); err != nil {
+		return err
+	}
+	r.result.sum(r.bank.ops)
+	r.result.judgeRun()
+	return nil
+}
+
+// keep writes down what the auditor judges.
+func (r *run) keep(e Evidence) error {
+	if err := writeLines(filepath.Join(r.Out, "history.jsonl"), e.Ops); err != nil {
+		return err
+	}
+	e.Ops = nil
+	text, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("keep the books: %w", err)
+	}
+	return os.WriteFile(filepath.Join(r.Out, "books.json"), text, 0o644)
+}
+
+// verify recomputes every invariant from the journals, each system's and those between them.
+func (r *run) verify(ctx context.Context) error {
+	var dsns []string
+	for _, system := range r.target.systems {
+		dsns = append(dsns, system.MySQLSourceDSN)
+		report, err := verify.Run(ctx, system.MySQLSourceDSN, nil)
+		if err != nil {
+			return err
+		}
+		check := Check{Name: "verify_" + system.ID, Meaning: fmt.Sprintf("the %d invariants of `lockstep verify` hold in %s", len(report.Findings), system.ID), Judged: int(report.Entries)}
+		for _, breach := range report.Breaches {
+			check.breach("%s: %s: %s", breach.Invariant, breach.Place, breach.Detail)
+		}
+		r.result.Checks = append(r.result.Checks, check)
+	}
+	joint, err := verify.Between(ctx, dsns, time.Nanosecond)
+	if err != nil {
+		return err
+	}
+	check := Check{Name: "verify_between", Meaning: fmt.Sprintf("the %d rules between the systems hold", len(joint.Findings))}
+	for _, pair := range joint.Pairs {
+		check.Judged += int(pair.Posted)
+	}
+	for _, breach := range joint.Breaches {
+		check.breach("%s: %s: %s", breach.Invariant, breach.Place, breach.Detail)
+	}
+	r.result.Checks = append(r.result.Checks, check)
+	return nil
+}
+
+// end stops the cluster. Its data go; its logs stay when something was wrong.
+func (r *run) end() error {
+	if r.bank != nil {
+		r.bank.close()
+	}
+	if r.target.cluster != nil {
+		r.target.cluster.Close()
+	}
+	r.target.network.close()
+	if !r.result.OK() {
+		if err := os.Rename(filepath.Join(r.clusterDir(), "logs"), filepath.Join(r.Out, "logs")); err != nil {
+			return fmt.Errorf("keep the logs: %w", err)
+		}
+	}
+	return os.RemoveAll(r.clusterDir())
+}
+
+// say prints a line of progress with the time since the load began, or since the start before it.
+func (r *run) say(format string, args ...any) {
+	r.saying.Lock()
+	defer r.saying.Unlock()
+	since := r.began
+	if r.bank != nil && !r.bank.began.IsZero() {
+		since = r.bank.began
+	}
+	fmt.Fprintf(r.out, "%6.1fs  %s\n", time.Since(since).Seconds(), fmt.Sprintf(format, args...))
+}
+
+const progressPause = 5 * time.Second
+
+// progress tells how it goes.
+func (r *run) progress(ctx context.Context) {
+	seen := 0
+	for sleep(ctx, progressPause) {
+		ops := r.bank.since(seen)
+		seen += len(ops)
+		acknowledged, refused, across, requests, silent := 0, 0, 0, 0, 0
+		for _, op := range ops {
+			requests += len(op.Tries)
+			for _, t := range op.Tries {
+				if t.Status == 0 {
+					silent++
+				}
+			}
+			switch {
+			case op.End == Applied && op.Kind.moves():
+				acknowledged++
+				if op.Kind == Remit {
+					across++
+				}
+			case op.End == Refused || op.End == NotApplied:
+				refused++
+			}
+		}
+		r.say("%6.0f transfers/s, %.0f of them across, %.0f refused/s, %.0f requests/s, %d without an answer",
+			float64(acknowledged)/progressPause.Seconds(), float64(across)/progressPause.Seconds(), float64(refused)/progressPause.Seconds(),
+			float64(requests)/progressPause.Seconds(), silent)
+	}
+}
+
+// command is what repeats a run.
+func (c Config) command() string {
+	words := fmt.Sprintf("make chaos SECONDS=%d SEED=%d", c.Seconds, c.Seed)
+	if c.Locks {
+		words += " ARGS=--locks"
+	}
+	if c.Only != "" {
+		words += fmt.Sprintf(" ARGS='--only %q'", c.Only)
+	}
+	return words
+}

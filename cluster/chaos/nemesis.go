@@ -1,0 +1,172 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"lockstep/cluster/local"
+)
+
+// Period is a part of the run, in which some faults were applied or none.
+type Period struct {
+	From time.Duration `json:"from_ns"`
+	To   time.Duration `json:"to_ns"`
+	Calm bool          `json:"calm"`
+}
+
+// Incident is one fault that was chosen, and what became of it.
+type Incident struct {
+	Fault  string        `json:"fault"`
+	On     []string      `json:"on"`
+	From   time.Duration `json:"from_ns"`
+	To     time.Duration `json:"to_ns"`
+	Failed string        `json:"failed,omitempty"` // why it was not applied, or not healed
+}
+
+// target is the cluster that suffers.
+type target struct {
+	cluster *local.Cluster
+	systems []local.SystemCredentials
+	dir     string   // of the cluster
+	binary  string   // that its nodes run
+	network *network // between its processes
+	heal    sync.Map // what a fault left for its heal, by fault and place
+}
+
+const (
+	faultsPerPeriodMax = 3
+	healMax            = 45 * time.Second // a killed database reads its logs again
+	calmEvery          = 4
+)
+
+// nemesis applies faults, chosen by a seed, and heals them.
+type nemesis struct {
+	*target
+	faults  []fault
+	random  *rand.Rand
+	length  time.Duration // of a period
+	restful bool          // a quarter of the periods is calm
+	now     func() time.Duration
+	say     func(format string, args ...any)
+
+	deck      []fault // not yet dealt
+	periods   []Period
+	incidents []Incident
+}
+
+// run goes on from period to period until the end. Whatever it applied is healed when it returns.
+func (n *nemesis) run(ctx context.Context, end time.Duration) {
+	calm := 0 // the first period shows what there is without faults
+	for number := 0; n.now() < end && ctx.Err() == nil; number++ {
+		if number%calmEvery == 0 && number > 0 {
+			calm = n.random.IntN(calmEvery)
+		}
+		if n.restful && number%calmEvery == calm {
+			n.rest(ctx, end)
+			continue
+		}
+		n.strike(ctx)
+	}
+}
+
+func (n *nemesis) rest(ctx context.Context, end time.Duration) {
+	period := Period{From: n.now(), Calm: true}
+	n.say("calm")
+	sleep(ctx, min(n.length, max(end-n.now(), 0)))
+	period.To = n.now()
+	n.periods = append(n.periods, period)
+}
+
+// strike applies the faults of a period one after the other, and heals them when it ends.
+func (n *nemesis) strike(ctx context.Context) {
+	period := Period{From: n.now()}
+	chosen, places := n.deal()
+	incidents := make([]Incident, len(chosen))
+	pause := n.length / time.Duration(2*len(chosen)+2)
+	for i, f := range chosen {
+		sleep(ctx, n.between(pause))
+		n.say("%s: %s", f.name, strings.Join(places[i], ", "))
+		incidents[i] = Incident{Fault: f.name, On: places[i], From: n.now()}
+		incidents[i].note(f.inject(ctx, n.target, places[i]))
+	}
+	sleep(ctx, period.From+n.length-pause-n.now())
+	var healing sync.WaitGroup
+	for i, f := range chosen {
+		healing.Go(func() {
+			within, cancel := context.WithTimeout(context.WithoutCancel(ctx), healMax)
+			defer cancel()
+			incidents[i].note(f.heal(within, n.target, places[i]))
+			incidents[i].To = n.now()
+		})
+	}
+	healing.Wait()
+	n.say("healed")
+	sleep(ctx, pause)
+	period.To = n.now()
+	n.periods, n.incidents = append(n.periods, period), append(n.incidents, incidents...)
+}
+
+func (i *Incident) note(err error) {
+	if err != nil {
+		i.Failed = strings.TrimPrefix(i.Failed+"; "+err.Error(), "; ")
+	}
+}
+
+// between is a random time up to most.
+func (n *nemesis) between(most time.Duration) time.Duration {
+	return time.Duration(n.random.Int64N(int64(most)))
+}
+
+// deal takes faults from a shuffled deck, so that each comes before any comes again. No two of a period have to do with the
+// same process: a killed one cannot be stopped as well. What has to wait for that is the next.
+func (n *nemesis) deal() (chosen []fault, places [][]string) {
+	want := 1 + n.random.IntN(min(faultsPerPeriodMax, len(n.faults)))
+	if len(n.deck) < want {
+		more := slices.Clone(n.faults)
+		n.random.Shuffle(len(more), func(i, j int) { more[i], more[j] = more[j], more[i] })
+		n.deck = append(n.deck, more...)
+	}
+	var names, taken []string
+	var later []fault
+	for i, f := range n.deck {
+		if len(chosen) == want {
+			later = append(later, n.deck[i:]...)
+			break
+		}
+		on := f.on(n.target, n.random)
+		if slices.Contains(names, f.name) || slices.ContainsFunc(on, func(place string) bool { return slices.Contains(taken, place) }) {
+			later = append(later, f)
+			continue
+		}
+		names, taken, chosen, places = append(names, f.name), append(taken, on...), append(chosen, f), append(places, on)
+	}
+	n.deck = later
+	return chosen, places
+}
+
+// fault is one thing that can happen. Its places are processes or links, which no other fault of the period touches.
+type fault struct {
+	name   string
+	on     func(t *target, random *rand.Rand) []string
+	inject func(ctx context.Context, t *target, on []string) error
+	heal   func(ctx context.Context, t *target, on []string) error
+}
+
+// every does the same to each place.
+func every(do func(ctx context.Context, t *target, name string) error) func(context.Context, *target, []string) error {
+	return func(ctx context.Context, t *target, on []string) error {
+		var all error
+		for _, name := range on {
+			if err := do(ctx, t, name); err != nil {
+				all = errors.Join(all, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+		return all
+	}
+}
