@@ -32,7 +32,7 @@ import (
 const (
 	krw = "KRW"
 	// patience bounds what a test waits for.
-	patience = 30 * time.Second
+	patience = time.Minute
 	secret   = "a secret of the tests, longer than 32 characters"
 )
 

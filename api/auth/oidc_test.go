@@ -61,6 +61,16 @@ func (s *signingIn) signIn(t testing.TB) (auth.Arrival, error) {
 	return s.Finish(t.Context(), begun.Sealed, s.provider.Visit(t, begun.URL))
 }
 
+// refusesAStolenCode goes all the way with the code of somebody else's login.
+func (s *signingIn) refusesAStolenCode(t testing.TB) {
+	t.Helper()
+	victim, thief := s.begin(t, ""), s.begin(t, "")
+	stolen, answer := s.provider.Visit(t, victim.URL), s.provider.Visit(t, thief.URL)
+	answer.Set("code", stolen.Get("code"))
+	_, err := s.Finish(t.Context(), thief.Sealed, answer)
+	wantCode(t, err, ledger.LoginRefused)
+}
+
 func TestAPersonSignsInAtTheProvider(t *testing.T) {
 	t.Parallel()
 	s := newSigningIn(t)
@@ -170,12 +180,7 @@ func TestAnIDTokenOfAnotherLoginIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newSigningIn(t)
 	s.provider.Lie(authtest.Lies{NoPKCE: true})
-	victim, thief := s.begin(t, ""), s.begin(t, "")
-	stolen := s.provider.Visit(t, victim.URL)
-	answer := s.provider.Visit(t, thief.URL)
-	answer.Set("code", stolen.Get("code"))
-	_, err := s.Finish(t.Context(), thief.Sealed, answer)
-	wantCode(t, err, ledger.LoginRefused)
+	s.refusesAStolenCode(t)
 	if s.provider.Exchanged() != 1 {
 		t.Error("the code was not exchanged, so nothing was shown about the nonce")
 	}
@@ -185,12 +190,7 @@ func TestAnIDTokenOfAnotherLoginIsRefused(t *testing.T) {
 func TestACodeOfAnotherLoginIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newSigningIn(t)
-	victim, thief := s.begin(t, ""), s.begin(t, "")
-	stolen := s.provider.Visit(t, victim.URL)
-	answer := s.provider.Visit(t, thief.URL)
-	answer.Set("code", stolen.Get("code"))
-	_, err := s.Finish(t.Context(), thief.Sealed, answer)
-	wantCode(t, err, ledger.LoginRefused)
+	s.refusesAStolenCode(t)
 	if s.provider.Exchanged() != 0 {
 		t.Error("the code was exchanged with the verifier of another login")
 	}
