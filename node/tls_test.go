@@ -153,7 +153,7 @@ func (s *secured) startMariaDB() {
 	s.run("mariadbd", append([]string{
 		"--no-defaults", "--datadir=" + data, "--bind-address=" + host, "--port=" + port, "--socket=mariadb.sock", "--skip-name-resolve",
 		"--ssl-cert=" + cert, "--ssl-key=" + key, "--require-secure-transport=ON", "--log-bin=binlog", "--server-id=1",
-		"--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M",
+		"--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0",
 	}, owner...)...)
 }
 
