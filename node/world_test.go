@@ -146,9 +146,13 @@ func freeAddress(tb testing.TB) string {
 
 func (s *system) configure() {
 	s.Helper()
+	mysql := map[string]any{"source": s.database.Source, "migrate": s.database.Migrate}
+	if s.keys["reads"] == "replica" {
+		mysql["replicas"] = []string{s.database.Replica}
+	}
 	config := map[string]any{
 		"system": s.id, "listen": s.listen, "admin_listen": s.admin, "secret": secret, "locks": "off", "reads": "source", "drain": "0s",
-		"log_level": "error", "mysql": map[string]any{"source": s.database.Source, "migrate": s.database.Migrate},
+		"log_level": "error", "mysql": mysql,
 		"nats":  map[string]any{"url": s.broker.URL(), "user": s.id, "password": secret},
 		"peers": map[string]any{"authorities": []string{s.listen}, "look_after": "1s", "expires_in": "3s", "ask_after": "1s"},
 	}

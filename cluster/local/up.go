@@ -23,6 +23,7 @@ type UpCommand struct {
 	FailoverAfter time.Duration `default:"4s" help:"Promote a replica when a source gives no answer for so long; 0 is never. It takes two replicas or more."`
 	PortBase      int           `default:"8080" help:"Port of alpha's balancer; all other ports follow from it. Clusters side by side need bases 100 apart, such as 8080 and 9080."`
 	IDP           string        `name:"idp" default:"auto" help:"OpenID provider that stands in for Google: auto (npm's oidc-provider where Node is, else the built-in one), node, builtin or none."`
+	Traces        string        `placeholder:"URL" help:"Collector that the nodes send a trace of every request to, by OTLP over HTTP, such as http://127.0.0.1:4318."`
 	Dir           string        `default:".lockstep" type:"path" help:"Where data, logs and credentials.json are."`
 	Detach        bool          `help:"Return when all is ready; 'lockstep down' stops the cluster."`
 	Binary        string        `type:"path" placeholder:"FILE" help:"The lockstep program for the nodes, if not this one."`
@@ -42,10 +43,14 @@ func (u *UpCommand) options() Options {
 	if after == 0 {
 		after = -1
 	}
-	return Options{
+	options := Options{
 		FailoverAfter: after,
 		Dir:           u.Dir, Systems: names, Nodes: u.Nodes, Replicas: u.Replicas, PortBase: u.PortBase, Binary: u.Binary, IDP: u.IDP,
 	}
+	if u.Traces != "" {
+		options.NodeConfig = map[string]any{"traces": map[string]any{"endpoint": u.Traces, "sample": 1}}
+	}
+	return options
 }
 
 // Run starts the cluster and stays with it until the context ends or `lockstep
@@ -170,7 +175,8 @@ func (u *UpCommand) spawn() (*exec.Cmd, *os.File, error) {
 	supervisor := exec.Command(self, "up", //nolint:noctx // it outlives this command
 		fmt.Sprintf("--systems=%d", u.Systems), fmt.Sprintf("--nodes=%d", u.Nodes),
 		fmt.Sprintf("--replicas=%d", u.Replicas), fmt.Sprintf("--port-base=%d", u.PortBase),
-		"--failover-after="+u.FailoverAfter.String(), "--idp="+u.IDP, "--dir="+u.Dir, fmt.Sprintf("--report-fd=%d", firstExtraFD))
+		"--failover-after="+u.FailoverAfter.String(), "--idp="+u.IDP, "--traces="+u.Traces, "--dir="+u.Dir,
+		fmt.Sprintf("--report-fd=%d", firstExtraFD))
 	if u.Binary != "" {
 		supervisor.Args = append(supervisor.Args, "--binary="+u.Binary)
 	}

@@ -38,7 +38,7 @@ func open(t *testing.T, status int, sample float64) *traces.Traces {
 }
 
 // pass is what a request runs through, traced or not.
-func pass(on *traces.Traces, ctx context.Context, parent string) {
+func pass(ctx context.Context, on *traces.Traces, parent string) {
 	ctx, request := on.Request(ctx, "POST /v1/transfers", parent, time.Time{})
 	ctx, part := on.Continue(ctx, "promise", traces.Inside, "")
 	_, inside := traces.Start(ctx, "command", traces.Inside)
@@ -56,16 +56,16 @@ func pass(on *traces.Traces, ctx context.Context, parent string) {
 func TestWhatIsNotTracedTakesNoMemory(t *testing.T) {
 	ctx, on, not := t.Context(), open(t, http.StatusOK, 0), strings.TrimSuffix(parent, "1")+"0"
 	for name, run := range map[string]func(){
-		"off":               func() { pass(nil, ctx, parent) },
-		"not sampled":       func() { pass(on, ctx, "") },
-		"not to be sampled": func() { pass(on, ctx, not) },
-		"no traceparent":    func() { pass(on, ctx, "00-x-01") },
+		"off":               func() { pass(ctx, nil, parent) },
+		"not sampled":       func() { pass(ctx, on, "") },
+		"not to be sampled": func() { pass(ctx, on, not) },
+		"no traceparent":    func() { pass(ctx, on, "00-x-01") },
 	} {
 		if took := testing.AllocsPerRun(100, run); took != 0 {
 			t.Errorf("%s: %v allocations", name, took)
 		}
 	}
-	if took := testing.AllocsPerRun(10, func() { pass(on, ctx, parent) }); took == 0 {
+	if took := testing.AllocsPerRun(10, func() { pass(ctx, on, parent) }); took == 0 {
 		t.Error("a traced request took no memory: this test sees nothing")
 	}
 }
@@ -74,7 +74,7 @@ func TestWhatIsNotTracedTakesNoMemory(t *testing.T) {
 func TestSpansAreCountedByWhatBecameOfThem(t *testing.T) {
 	for status, want := range map[int]traces.Stats{http.StatusOK: {Exported: 3}, http.StatusInternalServerError: {Lost: 3}} {
 		on := open(t, status, 1)
-		pass(on, t.Context(), "")
+		pass(t.Context(), on, "")
 		if err := on.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -55,7 +55,7 @@ var observeMutants = []mutant{
 		file: "node/node.go",
 		old:  "	registry.MustRegister(storeMetrics{n.store})",
 		new:  "	_ = storeMetrics{n.store}",
-		pkg:  "./cluster/e2e", test: "TestRunningNodesExportWhatIsWatched",
+		pkg:  "./node", test: "TestRunningNodesExportWhatIsWatched",
 		failure: "which no node exports",
 	},
 }
