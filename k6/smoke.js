@@ -17,7 +17,7 @@ export const options = settings(
     steps: [`count==${bases.length * stepsEach}`],
     'refused{code:insufficient_funds}': [`count==${bases.length}`],
     'refused{code:account_not_found}': [`count==${bases.length}`],
-    http_req_duration: ['p(95)<2000'],
+    http_req_duration: ['p(95)<5000'],
   }),
 );
 

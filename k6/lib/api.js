@@ -1,5 +1,4 @@
 import encoding from 'k6/encoding';
-import exec from 'k6/execution';
 import http from 'k6/http';
 import { sleep } from 'k6';
 import { Counter } from 'k6/metrics';
@@ -81,7 +80,7 @@ export function get(data, id, path, how = {}) {
 // surprise counts an answer that must not be, and says which.
 export function surprise(what, answer) {
   unexpected.add(1);
-  console.error(`${exec.scenario ? exec.scenario.name : ''}: ${what}: ${answer}`);
+  console.error(`${what}: ${answer}`);
 }
 
 // post makes a change that counts: it is repeated under its key until its answer is settled, for `patience` seconds. The

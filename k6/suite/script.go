@@ -74,7 +74,7 @@ func (s script) execute(ctx context.Context, out io.Writer) error {
 	if dir == "" {
 		dir = "k6"
 	}
-	args := []string{"run", "--no-usage-report", "--quiet", "--no-color", "--out", "web-dashboard=port=-1&period=1s&record=" + s.file(".ndjson")}
+	args := []string{"run", "--no-usage-report", "--quiet", "--no-color", "--out", "web-dashboard=port=-1&period=1s&tag=fault&record=" + s.file(".ndjson")}
 	for _, setting := range append([]string{"CREDENTIALS=" + s.credentials, "OUT=" + s.out}, s.settings...) {
 		args = append(args, "--env", setting)
 	}
