@@ -268,6 +268,10 @@ func (h *heirloom) followsAgain(t *testing.T, name string) {
 func (h *heirloom) alike(t *testing.T) {
 	t.Helper()
 	for _, name := range []string{sourceName, replicaName, "alpha-mysql-replica-2"} {
+		inTime(t, 2*patience, name+" has come as far as the source", func() bool {
+			reached := h.position(t, name)
+			return reached != "" && reached == h.position(t, h.source)
+		})
 		eventually(t, name+" has what the source has", func() bool { return h.content(t, name) == h.content(t, h.source) })
 		onServer(t, h.dsn(t, name), func(db *sql.DB) error {
 			var rows int
@@ -278,6 +282,15 @@ func (h *heirloom) alike(t *testing.T) {
 			return err
 		})
 	}
+}
+
+// position is how far a server is, which may have no schema yet.
+func (h *heirloom) position(t *testing.T, name string) (gtid string) {
+	t.Helper()
+	onServer(t, strings.TrimSuffix(h.dsn(t, name), "lockstep"), func(db *sql.DB) error {
+		return db.QueryRow("SELECT @@GLOBAL.gtid_binlog_pos").Scan(&gtid)
+	})
+	return gtid
 }
 
 // content is the checksums of a server's books.
