@@ -72,18 +72,31 @@ func openBank(ctx context.Context, systems []local.SystemCredentials) (*bank, er
 }
 
 func (at *branch) open(ctx context.Context) (string, error) {
-	opened := at.call(ctx, ask{base: at.system.BaseURL, path: "/v1/accounts", key: uuid.NewString(), body: object{"currency": currency}})
+	opened := at.insist(ctx, "/v1/accounts", object{"currency": currency})
 	var account struct{ Number string }
 	if opened.status != http.StatusCreated || json.Unmarshal(opened.body, &account) != nil {
-		return "", fmt.Errorf("open an account at %s: %d %s %w", at.system.ID, opened.status, opened.body, opened.err)
+		return "", fmt.Errorf("open an account at %s: %v", at.system.ID, opened)
 	}
-	filled := at.call(ctx, ask{base: at.system.BaseURL, path: "/v1/deposits", key: uuid.NewString(), body: object{
-		"account": account.Number, "amount": strconv.Itoa(opening), "currency": currency,
-	}})
+	filled := at.insist(ctx, "/v1/deposits", object{"account": account.Number, "amount": strconv.Itoa(opening), "currency": currency})
 	if filled.status != http.StatusCreated {
-		return "", fmt.Errorf("fill an account at %s: %d %s %w", at.system.ID, filled.status, filled.body, filled.err)
+		return "", fmt.Errorf("fill an account at %s: %v", at.system.ID, filled)
 	}
 	return account.Number, nil
+}
+
+const openMax = time.Minute // for one account, on a machine that has much else to do
+
+// insist repeats a change under its key until it is done.
+func (at *branch) insist(ctx context.Context, path string, body object) answer {
+	ctx, cancel := context.WithTimeout(ctx, openMax)
+	defer cancel()
+	key := uuid.NewString()
+	for {
+		got := at.call(ctx, ask{base: at.system.BaseURL, path: path, key: key, body: body})
+		if got.status == http.StatusCreated || !sleep(ctx, backoffMax) {
+			return got
+		}
+	}
 }
 
 type object map[string]any

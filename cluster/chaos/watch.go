@@ -33,6 +33,8 @@ func figures() []Figure {
 }
 
 const (
+	firstTriesMax = 20
+
 	watchPause = 500 * time.Millisecond
 	watchMax   = time.Second // a stopped node does not answer
 )
@@ -53,6 +55,9 @@ func newWatch(ctx context.Context, systems []local.SystemCredentials) (*watch, e
 	}
 	for _, node := range w.nodes {
 		counted, err := w.read(ctx, node)
+		for tries := 1; err != nil && tries < firstTriesMax && sleep(ctx, watchPause); tries++ {
+			counted, err = w.read(ctx, node)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -54,7 +54,7 @@ func (w *wire) signIn(ctx context.Context) error {
 		Token string `json:"access_token"`
 	}
 	if got.err != nil || got.status != http.StatusOK || json.Unmarshal(got.body, &answer) != nil {
-		return fmt.Errorf("sign in at %s: %d %s %w", w.system.ID, got.status, got.body, got.err)
+		return fmt.Errorf("sign in at %s: %v", w.system.ID, got)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -70,6 +70,8 @@ type answer struct {
 	err    error
 	problem
 }
+
+func (a answer) String() string { return fmt.Sprintf("%d %s %v", a.status, a.body, a.err) }
 
 // problem is the part of a refusal that a program reads.
 type problem struct {
