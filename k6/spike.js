@@ -10,7 +10,7 @@ import { alpha } from './lib/cluster.js';
 import { seconds } from './lib/form.js';
 import { summary } from './lib/report.js';
 
-const carried = Number(__ENV.CLIENTS) || 320; // five times as many are half as many again as two nodes take
+const carried = Number(__ENV.CLIENTS) || 256;
 const times = 5;
 const warm = 4;
 const calm = 8; // each measured part but the spike
@@ -27,14 +27,15 @@ const blind = new Counter('refused_without_retry_after');
 
 const crowdFrom = warm + calm;
 const afterFrom = crowdFrom + crowd + back;
-const stage = (duration, target) => ({ duration: `${duration}s`, target });
+const part = (vus, startTime, duration, exec) => ({ executor: 'constant-vus', vus, startTime: `${startTime}s`, duration: `${duration}s`, gracefulStop: '20s', exec });
 
 export const options = settings(
   {
-    clients: {
-      executor: 'ramping-vus', startVUs: carried, gracefulRampDown: '20s', gracefulStop: '20s', exec: 'pay',
-      stages: [stage(crowdFrom, carried), stage(0, times * carried), stage(crowd, times * carried), stage(0, carried), stage(back + calm, carried)],
-    },
+    warm: part(carried, 0, warm, 'pay'),
+    peak: part(carried, warm, calm, 'pay'),
+    spike: part(times * carried, crowdFrom, crowd, 'pay'),
+    recovery: part(carried, crowdFrom + crowd, back, 'pay'),
+    after: part(carried, afterFrom, calm, 'pay'),
     watch: { executor: 'constant-arrival-rate', rate: 1, timeUnit: '1s', duration: `${afterFrom + calm}s`, preAllocatedVUs: 2, exec: 'watch' },
   },
   common([alpha], places, {
@@ -53,7 +54,7 @@ export const options = settings(
 
 export function setup() {
   const data = begin([alpha]);
-  for (let i = 0; i < 64; i++) {
+  for (let i = 0; i < 200; i++) {
     open(data, alpha, places[i % drawers], 100_000_000);
   }
   data.began = Date.now();
