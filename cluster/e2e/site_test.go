@@ -287,8 +287,10 @@ func (c caller) metrics() map[string]int64 {
 		if strings.HasPrefix(line, "#") {
 			continue
 		}
-		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		name, _, _ := strings.Cut(series, "{")
+		line = strings.TrimSpace(line)
+		name, _, _ := strings.Cut(line, "{")
+		name, _, _ = strings.Cut(name, " ")
+		value := line[strings.LastIndexByte(line, ' ')+1:] // a label's value may have blanks
 		number, err := strconv.ParseFloat(value, 64)
 		if err != nil {
 			c.Fatalf("read metric %s: %v", line, err)
