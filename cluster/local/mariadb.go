@@ -161,6 +161,10 @@ func (m *mariadb) probe(ctx context.Context) error {
 	return m.asRoot(func(db *sql.DB) error { return db.PingContext(ctx) })
 }
 
+// statementMax is the longest that a statement of the supervisor may take where no context ends it sooner. To point a replica at
+// its source took more than 10 s on a disk that several starting clusters shared.
+const statementMax = 30 * time.Second
+
 // dsn names one of the accounts, for the lines of a configuration file.
 func (m *mariadb) dsn(account, password, schema string) string {
 	return dsnAt(address(m.config.Port), account, password, schema)
@@ -178,7 +182,7 @@ func (m *mariadb) asRoot(work func(*sql.DB) error) error {
 	if err != nil {
 		return fmt.Errorf("read DSN: %w", err)
 	}
-	config.Timeout, config.ReadTimeout, config.WriteTimeout = time.Second, 10*time.Second, 5*time.Second
+	config.Timeout, config.ReadTimeout, config.WriteTimeout = time.Second, statementMax, 5*time.Second
 	config.Logger = &mysql.NopLogger{} // a server that is not up yet is no news
 	connector, err := mysql.NewConnector(config)
 	if err != nil {
