@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"flag"
 	"net"
 	"net/url"
@@ -340,8 +341,7 @@ func TestRedisOfComposeTakesTLSAndThePasswordOnly(t *testing.T) {
 	sound := &tls.Config{RootCAs: authority(t), ServerName: "redis-1"}
 	ping := func(password string, config *tls.Config) error {
 		client := redis.NewClient(&redis.Options{Addr: address, Password: password, TLSConfig: config, MaxRetries: -1, DialTimeout: time.Second})
-		defer client.Close()
-		return client.Ping(t.Context()).Err()
+		return errors.Join(client.Ping(t.Context()).Err(), client.Close())
 	}
 	deadline := time.Now().Add(patience)
 	err := ping(password, sound)

@@ -168,7 +168,7 @@ func (c Config) Validate() error {
 	return c.validateParts()
 }
 
-// validateParts refuses what the rooms of a node refuse.
+// validateParts refuses what is out of bounds or unreadable.
 func (c Config) validateParts() error {
 	if err := c.remit().Validate(); err != nil {
 		return fmt.Errorf("peers: %w", err)
@@ -194,15 +194,6 @@ func (c Config) validateParts() error {
 	if _, err := c.proxies(); err != nil {
 		return fmt.Errorf("proxies: %w", err)
 	}
-	if err := c.validateTLS(); err != nil {
-		return err
-	}
-	if err := c.validateOIDC(); err != nil {
-		return err
-	}
-	if err := c.traces().Validate(); err != nil {
-		return fmt.Errorf("traces.%w", err)
-	}
 	for _, code := range c.Currencies {
 		if _, err := ledger.ParseCurrency(code); err != nil {
 			return fmt.Errorf("currencies: %q is no ISO 4217 code", code)
@@ -213,6 +204,20 @@ func (c Config) validateParts() error {
 	}
 	if _, err := time.LoadLocation(c.TimeZone); err != nil || c.TimeZone == "" || c.TimeZone == "Local" {
 		return fmt.Errorf("time_zone: %q is no IANA name such as Asia/Seoul", c.TimeZone)
+	}
+	return c.validateRooms()
+}
+
+// validateRooms refuses what is wrong in a section of its own.
+func (c Config) validateRooms() error {
+	if err := c.validateTLS(); err != nil {
+		return err
+	}
+	if err := c.validateOIDC(); err != nil {
+		return err
+	}
+	if err := c.traces().Validate(); err != nil {
+		return fmt.Errorf("traces.%w", err)
 	}
 	return posting.DefaultConfig().Validate()
 }

@@ -403,8 +403,9 @@ func TestARenewedCertificateIsShownWithoutARestart(t *testing.T) {
 	shown := func() string {
 		conn, err := tls.Dial("tcp", listener.Addr().String(), &tls.Config{RootCAs: a.pool()})
 		must(t, err)
-		defer conn.Close()
-		return conn.ConnectionState().PeerCertificates[0].DNSNames[0]
+		name := conn.ConnectionState().PeerCertificates[0].DNSNames[0]
+		must(t, conn.Close())
+		return name
 	}
 	if name := shown(); name != "first.test" {
 		t.Fatalf("the certificate is of %s", name)

@@ -135,9 +135,10 @@ func (b *bank) run(running, patient context.Context, seed uint64) {
 
 // renew gets a new token before the old one ends.
 func (at *branch) renew(ctx context.Context) {
-	for due := tokenAge; sleep(ctx, due); due = tokenAge {
+	for pause := tokenAge; sleep(ctx, pause); {
+		pause = tokenAge
 		if at.signIn(ctx) != nil {
-			due = time.Second // a token lives longer than the pause
+			pause = time.Second // a token lives longer than the pause
 		}
 	}
 }

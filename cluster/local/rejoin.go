@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -182,7 +183,7 @@ func (d *database) firstLog(ctx context.Context) (name string, err error) {
 		if rows.Next() {
 			err = rows.Scan(&name, &size)
 		}
-		return err
+		return errors.Join(err, rows.Err())
 	})
 	return name, err
 }
