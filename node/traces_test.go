@@ -167,10 +167,13 @@ func TestOneTraceShowsBothSystems(t *testing.T) {
 	}
 }
 
+// linkMax is how long a span may come after the one that links to it.
+const linkMax = 10 * time.Second
+
 // linked requires a link from a span to one of that name, in its own system and in a trace of its own.
 func (c *collector) linked(t *testing.T, span seenSpan, name string) seenSpan {
 	t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(linkMax); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		for _, other := range c.all() {
 			to := func(link *otlp.Span_Link) bool { return string(link.SpanId) == string(other.SpanId) }
 			if other.Name == name && other.system == span.system && other.trace() != span.trace() && slices.ContainsFunc(span.Links, to) {
@@ -178,7 +181,7 @@ func (c *collector) linked(t *testing.T, span seenSpan, name string) seenSpan {
 			}
 		}
 	}
-	t.Errorf("no link leads from %q of %s to %q", span.Name, span.system, name)
+	t.Fatalf("no link leads from %q of %s to %q", span.Name, span.system, name)
 	return seenSpan{}
 }
 
