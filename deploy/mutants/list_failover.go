@@ -19,14 +19,6 @@ var failoverMutants = []mutant{
 		failure: "a replica takes the place of alpha-mysql-source: not within",
 	},
 	{
-		name: "rejoins-with-more",
-		file: "cluster/local/rejoin.go",
-		old:  "if has := theirs[writer]; last > has {",
-		new:  "if has := theirs[writer]; last < has {",
-		pkg:  "./cluster/e2e", test: "TestLostSourceIsReplacedUnderLoad",
-		failure: ": not within", // it does not come back as a replica, or nothing is kept aside: it depends on what it had
-	},
-	{
 		name: "source-acknowledges-alone",
 		file: "cluster/local/failover.go",
 		old:  `const semiSync = "SET GLOBAL rpl_semi_sync_master_enabled = ON"`,
