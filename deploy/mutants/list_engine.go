@@ -243,14 +243,6 @@ var engineMutants = []mutant{
 		failure: "two batches that did something wrote",
 	},
 	{
-		name: "redis-small-batches",
-		file: "node/posting/lane.go",
-		old:  "|| len(batch) < l.config.LockFrom {",
-		new:  "{",
-		pkg:  "./node/posting", test: "TestSmallBatchesAskNoRedis",
-		failure: "asked Redis",
-	},
-	{
 		name: "late-release",
 		file: "node/posting/lane.go",
 		old:  "if !l.config.LateRelease {",

@@ -30,7 +30,6 @@ type Config struct {
 	RepeatsMax        int           // tries of one batch after deadlocks and lock wait timeouts
 	BackMin           time.Duration // a command of a busy account first returns to the queue for this long, then for twice as long
 	BackMax           time.Duration // and so on up to this, each with up to half of it added by chance
-	LockFrom          int           // commands in a batch from which on it takes Redis locks
 	LateRelease       bool          // Redis locks are given back after COMMIT and not just before it; for benchmarks
 
 	Zone *time.Location // in which the days of limits begin; nil is UTC
@@ -47,7 +46,7 @@ type Config struct {
 // DefaultConfig is one lane with batches of 256 transfers.
 func DefaultConfig() Config {
 	return Config{
-		Lanes: 1, QueueMax: 8192, BatchTransfersMax: 256, BatchAccountsMax: 512, RepeatsMax: 3, LockFrom: 4,
+		Lanes: 1, QueueMax: 8192, BatchTransfersMax: 256, BatchAccountsMax: 512, RepeatsMax: 3,
 		BackMin: 250 * time.Microsecond, BackMax: 2 * time.Millisecond,
 	}
 }
@@ -56,9 +55,6 @@ func DefaultConfig() Config {
 func (c Config) Validate() error {
 	if c.Lanes < 1 || c.QueueMax < 1 || c.BatchTransfersMax < 1 || c.BatchAccountsMax < 1 || c.RepeatsMax < 1 {
 		return errors.New("posting: lanes, queue, batch sizes and repeats must be at least 1")
-	}
-	if c.LockFrom < 1 {
-		return errors.New("posting: a batch that takes Redis locks has at least 1 command")
 	}
 	if c.BackMin <= 0 || c.BackMax <= c.BackMin {
 		return errors.New("posting: the delay of a busy command must have a range above 0")

@@ -85,7 +85,6 @@ type options struct {
 func (w *world) open(changes ...func(*options)) *node {
 	w.Helper()
 	o := options{store: w.config, engine: posting.DefaultConfig()}
-	o.engine.LockFrom = 1 // most tests are about single commands, and want to see their locks
 	for _, change := range changes {
 		change(&o)
 	}

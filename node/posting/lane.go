@@ -140,10 +140,9 @@ func (l *lane) process(batch []*task) {
 // lock takes the Redis locks of the batch's accounts in one go, once those of the last batch are given back: its names
 // would seem busy else. Tasks with a busy account return to the queue. Idempotency keys need no lock: requests that share
 // one are about the same accounts, or wait for its row. Without a quorum of Redis servers everything goes on: the row
-// locks are the truth. A small batch does not ask either: its lane has nothing better to do than to wait for a row, and that
-// is sooner over than the question.
+// locks are the truth.
 func (l *lane) lock(batch []*task) (*locks.Set, []*task) {
-	if l.locker == nil || len(batch) < l.config.LockFrom {
+	if l.locker == nil {
 		return nil, batch
 	}
 	var names []string

@@ -38,46 +38,6 @@ func (w *world) take(prefix string, names ...string) (release func()) {
 
 func lockOf(number ledger.Number) string { return "account:" + string(number) }
 
-// A batch of a few commands does not ask Redis who has their accounts; one more and it does.
-func TestSmallBatchesAskNoRedis(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	prefix := newPrefix()
-	from := posting.DefaultConfig().LockFrom
-	n := w.open(withLocker(w.locker(prefix)), func(o *options) { o.engine.LockFrom = from })
-	account := n.funded(100)
-	release := w.take(prefix, lockOf(account))
-	deposits := make([]posting.Command, from)
-	for i := range deposits {
-		deposits[i] = fresh(deposit(account, 1))
-	}
-	for _, r := range n.combine(deposits[1:]...) { // are done although another node has the account
-		if !r.ok() {
-			t.Errorf("a deposit of a small batch: %v", r.err)
-		}
-	}
-	if asked := n.metric("lock_seconds"); asked != 0 {
-		t.Errorf("batches of less than %d commands asked Redis %v times", from, asked)
-	}
-	for i := range deposits {
-		deposits[i] = fresh(deposit(account, 1))
-	}
-	open := n.plugged()
-	answers := n.queue(deposits...)
-	open()
-	n.eventually("a larger batch finds the account busy", func() bool { return int(n.metric("busy_total")) >= from })
-	release()
-	for _, r := range receive(answers) {
-		if !r.ok() {
-			t.Errorf("a deposit of a larger batch: %v", r.err)
-		}
-	}
-	if posted := w.posted(account); posted != int64(100+2*from-1) {
-		t.Errorf("the balance is %d", posted)
-	}
-	w.verify()
-}
-
 // While another node has an account, its commands go round in the queue; the others of their batch do not wait for them.
 func TestCommandsOfABusyAccountRunWhenItIsFree(t *testing.T) {
 	t.Parallel()
