@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -39,7 +40,14 @@ var house struct {
 	err  error
 }
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+// TestMain lets one test run at a time: each has clusters of its own under load, and some have bounds on how soon things come,
+// which two at once did not keep on two cores. -parallel 2 is for larger machines.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "1"); err != nil { // the command line is read later
+		panic(err)
+	}
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	began := time.Now()
