@@ -390,4 +390,20 @@ var engineMutants = []mutant{
 		pkg:  "./node/posting", test: "TestAStepThatEndsWhatWasHeldNeedsNoRedisLock",
 		failure: "the command of a client comes back",
 	},
+	{
+		name: "answered-together",
+		file: "node/posting/lane.go",
+		old:  "if waiting == 0 && answered > 1 {",
+		new:  "if waiting == 0 && answered > 1<<30 {",
+		pkg:  "./node/posting", test: "TestCallersWhoWereAnsweredTogetherComeTogetherAgain",
+		failure: "goes on with 0 waiting, not 2",
+	},
+	{
+		name: "time-behind-locks",
+		file: "node/store/batch.go",
+		old:  "tx.ask(`SELECT UTC_TIMESTAMP(6)`, func(rows *sql.Rows) error { return rows.Scan(&now) })",
+		new:  "tx.asked = append([]question{{statement{`SELECT UTC_TIMESTAMP(6)`, nil}, func(rows *sql.Rows) error { return rows.Scan(&now) }}}, tx.asked...)",
+		pkg:  "./node/store", test: "TestWhatWaitedForAnAccountIsLater",
+		failure: "before the account was free",
+	},
 }

@@ -53,3 +53,21 @@ func LeaveWhileHanded(rounds int) (stayed int) {
 	handing.Wait()
 	return stayed
 }
+
+// Gather counts the tasks that wait when a lane that has answered some callers goes on: it has waited for them, in steps
+// of that length, while tasks came after these pauses.
+func Gather(answered int, step time.Duration, pauses ...time.Duration) int {
+	config := DefaultConfig()
+	l := &lane{Engine: &Engine{queue: newQueue(config)}}
+	var coming sync.WaitGroup
+	coming.Go(func() {
+		for _, pause := range pauses {
+			time.Sleep(pause)
+			l.queue.push(newTask(Command{Operation: ledger.Settle{}}, "alpha", time.Now()))
+		}
+	})
+	l.gather(answered, time.Hour, step)
+	waiting := l.queue.length()
+	coming.Wait()
+	return waiting
+}

@@ -62,7 +62,7 @@ func TestALostConnectionIsReplacedOnce(t *testing.T) {
 	account := n.funded(100)
 	release := w.lockRow(account)
 	answer := n.start(fresh(deposit(account, 10)))
-	w.eventually("the lane waits for the row", func() bool { return w.waitingFor("SELECT UTC_TIMESTAMP") == 1 })
+	w.eventually("the lane waits for the row", func() bool { return w.waitingFor("SELECT id, owner") == 1 })
 	p.cut(false)
 	release()
 	if r := <-answer; !r.ok() || w.posted(account) != 110 {

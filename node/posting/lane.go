@@ -69,7 +69,6 @@ func (l *lane) run() {
 			l.company = 0
 		}
 		if l.company >= remoteGatherFrom {
-			l.queue.await()
 			l.gather(l.company, min(took, remoteGatherMax), remoteGatherStep)
 		} else {
 			l.gather(len(batch), took/gatherShare, gatherStep)
@@ -81,6 +80,7 @@ const (
 	gatherShare = 4                      // of the last batch's time
 	gatherStep  = 250 * time.Microsecond // about the time in which a caller that was answered asks again
 	gatherIdle  = 2                      // steps in which nobody came
+	few         = 8                      // callers are waited for one by one; to wake up for each of many costs more than it saves
 )
 
 // A transfer between two systems is in three batches, one after the other, before its client hears of it. Lanes that ran one
@@ -98,15 +98,25 @@ func betweenSystems(batch []*task) bool {
 }
 
 // gather lets the callers that were just answered ask again before the next batch is taken. They would else be late for
-// it by a moment and wait for its end, with half of all callers in each batch. When nobody waits, nobody is made to.
+// it by a moment and wait for its end, with half of all callers in each batch. When none of several waits yet, the first
+// of them has to wait for the others as well; one alone waits for nobody.
 func (l *lane) gather(answered int, atMost, step time.Duration) {
 	waiting := l.queue.length()
 	all := waiting + answered
+	if waiting == 0 && answered > 1 {
+		l.queue.await()
+		waiting = l.queue.length()
+	}
 	for end, idle := time.Now().Add(atMost), 0; waiting > 0 && waiting < all && idle < gatherIdle && time.Now().Before(end); {
-		time.Sleep(step)
-		idle++
-		if more := l.queue.length(); more > waiting {
-			waiting, idle = more, 0
+		before := waiting
+		if all-waiting <= few {
+			waiting = l.queue.grows(before, step)
+		} else {
+			time.Sleep(step)
+			waiting = l.queue.length()
+		}
+		if idle++; waiting > before {
+			idle = 0
 		}
 	}
 }

@@ -95,6 +95,19 @@ func (q *queue) await() {
 	}
 }
 
+// grows waits until more than that many tasks wait, for a time at most, and tells how many do.
+func (q *queue) grows(than int, atMost time.Duration) int {
+	for end := time.Now().Add(atMost); ; {
+		q.mu.Lock()
+		waiting, changed := len(q.tasks), q.changed
+		q.mu.Unlock()
+		if waiting > than || !time.Now().Before(end) {
+			return waiting
+		}
+		waitFor(changed, end)
+	}
+}
+
 // waitFor waits for a change, or until the next task that was given back may be taken.
 func waitFor(changed <-chan struct{}, next time.Time) {
 	if next.IsZero() {

@@ -3,6 +3,7 @@ package posting_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -338,6 +339,29 @@ func TestABatchHasBoundedTransfersAndAccounts(t *testing.T) {
 		if ran := n.metric("commit_seconds") - before; ran != test.batches {
 			t.Errorf("%s ran in %v batches, want %v", test.name, ran, test.batches)
 		}
+	}
+}
+
+// Late for a batch by a moment, a caller would wait for its end.
+func TestCallersWhoWereAnsweredTogetherComeTogetherAgain(t *testing.T) {
+	t.Parallel()
+	const soon, late, step = 10 * time.Millisecond, 2 * time.Second, 500 * time.Millisecond
+	for _, c := range []struct {
+		name           string
+		answered, with int
+		pauses         []time.Duration
+	}{
+		{"one alone waits for nobody", 1, 0, []time.Duration{late}},
+		{"the first of two waits for the other", 2, 2, []time.Duration{soon, soon}},
+		{"not for one that does not come", 2, 1, []time.Duration{soon, late}},
+		{"of many the first waits for most", 20, 20, slices.Repeat([]time.Duration{soon}, 20)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if with := posting.Gather(c.answered, step, c.pauses...); with != c.with {
+				t.Errorf("the lane goes on with %d waiting, not %d", with, c.with)
+			}
+		})
 	}
 }
 

@@ -247,7 +247,7 @@ func TestRedisLocksAreReleasedBeforeCommitOrAfter(t *testing.T) {
 			first := n.start(fresh(deposit(account, 10)))
 			w.await(reached, "COMMIT")
 			second := other.start(fresh(deposit(account, 1)))
-			waits := func() bool { return w.waitingFor("SELECT UTC_TIMESTAMP") == 1 }
+			waits := func() bool { return w.waitingFor("SELECT id, owner") == 1 }
 			w.eventually("the other node waits", func() bool { return waits() || other.metric("busy_total") > 100 })
 			if waits() == late {
 				t.Errorf("the other node waits for the row %t, for the name %v times", waits(), other.metric("busy_total"))

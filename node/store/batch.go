@@ -80,14 +80,16 @@ func lockAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID, lock stri
 	}
 	scan := func(rows *sql.Rows) error {
 		var a ledger.Account
-		err := rows.Scan(&now, &a.ID, &a.Owner, &a.Currency, &a.Label, &a.Status, &a.Posted, &a.PendingDebit,
+		err := rows.Scan(&a.ID, &a.Owner, &a.Currency, &a.Label, &a.Status, &a.Posted, &a.PendingDebit,
 			&a.PendingCredit, &a.OverdraftLimit, &a.Version, &a.CreatedAt, &a.Daily.Kept)
 		accounts = append(accounts, a)
 		return err
 	}
-	query := `SELECT UTC_TIMESTAMP(6), ` + accountColumns + ` FROM accounts FORCE INDEX (PRIMARY) WHERE id IN (` +
-		marks(len(ids)) + `) ORDER BY id` + lock
-	if err := tx.Query(ctx, scan, query, anys(ids)...); err != nil {
+	tx.ask(`SELECT `+accountColumns+` FROM accounts FORCE INDEX (PRIMARY) WHERE id IN (`+marks(len(ids))+`) ORDER BY id`+lock,
+		scan, anys(ids)...)
+	// Asked behind the locks, so that later lines of an account have later times.
+	tx.ask(`SELECT UTC_TIMESTAMP(6)`, func(rows *sql.Rows) error { return rows.Scan(&now) })
+	if err := tx.Answers(ctx); err != nil {
 		return nil, time.Time{}, fmt.Errorf("lock accounts: %w", err)
 	}
 	return accounts, now, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -388,5 +389,37 @@ func TestCommitRefusesStatementsThatWereNotSent(t *testing.T) {
 	}
 	if _, err := tx.Commit(testContext(t)); !errors.Is(err, store.ErrDone) {
 		t.Errorf("the refused transaction goes on: %v", err)
+	}
+}
+
+// A transaction that waited for an account is told a time behind the one it waited for, so that later lines of a journal
+// have later times.
+func TestWhatWaitedForAnAccountIsLater(t *testing.T) {
+	t.Parallel()
+	config, database := storetest.Database(t)
+	b := newBank(t, storetest.OpenWith(t, config))
+	account := b.account(t, "client:a")
+	admin := open(t, database.Admin)
+	var now time.Time
+	lock := func(tx *store.Tx) (err error) {
+		_, now, err = store.LockAccounts(testContext(t), tx, []ledger.AccountID{account.ID})
+		return err
+	}
+	first, second := begin(t, b.Store), begin(t, b.Store)
+	must(t, lock(first))
+	locked := make(chan error, 1)
+	go func() { locked <- lock(second) }()
+	within(t, testMax, "the second waits for the account", func() bool {
+		var waits int
+		must(t, admin.QueryRowContext(testContext(t), `SELECT COUNT(*) FROM information_schema.innodb_trx
+			WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE ?`, fmt.Sprintf("%%accounts%%(%d)%%", account.ID)).Scan(&waits))
+		return waits > 0
+	})
+	var freed time.Time
+	must(t, b.Source().QueryRowContext(testContext(t), "SELECT UTC_TIMESTAMP(6)").Scan(&freed))
+	must(t, first.Rollback())
+	must(t, <-locked)
+	if now.Before(freed) {
+		t.Errorf("the second is told %s before the account was free", freed.Sub(now))
 	}
 }
