@@ -69,6 +69,7 @@ func (l *lane) run() {
 			l.company = 0
 		}
 		if l.company >= remoteGatherFrom {
+			l.queue.await()
 			l.gather(l.company, min(took, remoteGatherMax), remoteGatherStep)
 		} else {
 			l.gather(len(batch), took/gatherShare, gatherStep)
