@@ -145,11 +145,11 @@ func TestAServerThatTakesWritesIsNotPromoted(t *testing.T) {
 	if !errors.Is(err, store.ErrTakesWrites) {
 		t.Errorf("promoted a server that takes writes: %+v, %v", done, err)
 	}
-	if takes, address, err := store.TakesWrites(testContext(t), config); !takes || address == "" || err != nil {
+	if takes, address, err := store.TakesWrites(testContext(t), config, database.Replica); !takes || address == "" || err != nil {
 		t.Errorf("the source at %q takes writes: %v, %v", address, takes, err)
 	}
 	config.Source = database.Replica
-	if takes, _, err := store.TakesWrites(testContext(t), config); takes || err != nil {
+	if takes, _, err := store.TakesWrites(testContext(t), config, database.Replica); takes || err != nil {
 		t.Errorf("the replica takes writes: %v, %v", takes, err)
 	}
 	var epoch int64
