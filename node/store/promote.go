@@ -226,6 +226,6 @@ func takesWrites(ctx context.Context, server *mysql.Config) (bool, error) {
 	}
 	defer db.Close()
 	var readOnly bool
-	err = db.QueryRowContext(ctx, "SELECT @@GLOBAL.read_only").Scan(&readOnly)
+	err = db.QueryRowContext(ctx, askReadOnly).Scan(&readOnly)
 	return err == nil && !readOnly, err
 }
