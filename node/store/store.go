@@ -28,6 +28,7 @@ type Store struct {
 	next         atomic.Uint64 // replica whose turn it is
 
 	following  sync.Mutex
+	noting     sync.Mutex // of epoch and reconciled
 	epoch      atomic.Int64
 	reconciled atomic.Bool
 	offset     atomic.Int64 // nanoseconds that the database's clock is ahead of ours
