@@ -290,13 +290,23 @@ func (s *system) join(ctx context.Context, db *database) error {
 	case now.apart(db.name) || db == source && now.Promoting:
 		return nil
 	case db == source:
-		return s.lead(ctx, source)
+		err := s.lead(ctx, source)
+		if errors.Is(err, errAhead) && err.Error() != source.hindered {
+			source.hindered = err.Error()
+			s.cluster.event(source.member.name, "takes no writes: "+source.hindered)
+		}
+		return err
 	}
 	return db.replicateFrom(ctx, source.mariadb)
 }
 
+// errAhead says that a replica has more than the source.
+var errAhead = errors.New("a replica has what the source has lost, and what it would commit next would have the same numbers")
+
 // lead lets the source take writes once a replica has all that it has. After a crash it has committed what nobody had
-// acknowledged; who was told of that by the source would be told of something that the next failover forgets.
+// acknowledged; who was told of that by the source would be told of something that the next failover forgets. Nor does it lead
+// when a replica has what it has not: MariaDB before 10.11.9 throws away, where it may be a replica, what it was committing when
+// it crashed, also if replicas have that (MDEV-33465).
 func (s *system) lead(ctx context.Context, source *database) error {
 	if err := source.exec(ctx, semiSync); err != nil {
 		return err
@@ -306,10 +316,17 @@ func (s *system) lead(ctx context.Context, source *database) error {
 		return err
 	}
 	_, others := s.servers()
+	enough := false
 	for _, f := range s.joinedOf(others) {
-		if reached, err := f.position(ctx); err == nil && reached >= has {
-			return source.exec(ctx, "SET GLOBAL read_only = OFF")
+		reached, err := f.position(ctx)
+		if err == nil && reached > has {
+			return fmt.Errorf("%w: %s is at %d, %s at %d; next, let a replica take its place: lockstep ctl kill --down %[4]s",
+				errAhead, f.member.name, reached, source.member.name, has)
 		}
+		enough = enough || err == nil && reached == has
 	}
-	return errors.New("no replica has all that it has yet")
+	if !enough {
+		return errors.New("no replica has all that it has yet")
+	}
+	return source.exec(ctx, "SET GLOBAL read_only = OFF")
 }

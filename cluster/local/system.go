@@ -53,6 +53,8 @@ type database struct {
 	name   string // below the system's directory; that of the first source stays mysql-source, whoever is the source
 	member *member
 	told   string // what hindered its return; the guard's own
+
+	hindered string // its taking of writes, as it was told; its member's own
 }
 
 func newSystem(c *Cluster, index int) (*system, error) {
