@@ -1,6 +1,7 @@
 package local_test
 
 import (
+	"database/sql"
 	"strings"
 	"sync"
 	"testing"
@@ -18,7 +19,10 @@ type trio struct {
 	said []string
 }
 
-const trioSource = "alpha-mysql-source"
+const (
+	trioSource = "alpha-mysql-source"
+	trioFirst  = "alpha-mysql-replica-1"
+)
 
 func startTrio(t *testing.T) *trio {
 	o, c := options(t), &trio{}
@@ -47,11 +51,72 @@ func (c *trio) hears(process, words string) bool {
 	return false
 }
 
-// A source that comes back with less than a replica has takes no writes.
+// A source is replaced only while each of its replicas has all that it has acknowledged, and a source that comes back with less
+// than a replica has takes no writes.
 func TestNoSourceLacksWhatAReplicaHas(t *testing.T) {
 	t.Parallel()
 	c := startTrio(t)
+	c.forgets(t)
 	c.falls(t)
+}
+
+// forgets lets a replica throw away what it alone has acknowledged, when it is started again. From then on it cannot be promoted,
+// nor can the other one, which never had it, until the replica has it again.
+func (c *trio) forgets(t *testing.T) {
+	c.watched(t) // so all of them have caught up
+	mustExec(t, c.dsns.AdminReplicas[1], "STOP SLAVE IO_THREAD")
+	mustExec(t, c.dsns.AdminReplicas[0], "STOP SLAVE SQL_THREAD")
+	mustExec(t, c.dsns.Admin, "INSERT INTO lockstep.kept VALUES (1)") // acknowledged by the first, which does not apply it
+
+	// Until the source is started again, which resets it, no replica comes back to it.
+	mustExec(t, c.dsns.Admin, "SET SESSION sql_log_bin = 0", "ALTER USER 'lockstep_replica'@'127.0.0.1' IDENTIFIED BY 'other'")
+	before := status(t, c.Cluster, trioFirst).PID
+	if err := c.Kill(trioFirst, false); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the first replica is back", func() bool {
+		now := status(t, c.Cluster, trioFirst)
+		return now.State == local.Running && now.PID != before
+	})
+	c.watched(t)
+	if err := c.Kill(trioSource, true); err != nil {
+		t.Fatal(err)
+	}
+	const refusal, promotion = "had not caught up with it", "a replica takes its place"
+	await(t, "the supervisor decides", func() bool { return c.hears("alpha", refusal) || c.hears(trioSource, promotion) })
+	if !c.hears("alpha", trioFirst+" "+refusal) || c.hears(trioSource, promotion) {
+		t.Error("a replica was to be promoted, and nobody has what the lost source had committed")
+	}
+	if err := c.StartProcess(t.Context(), trioSource); err != nil {
+		t.Fatal(err)
+	}
+	mustExec(t, c.dsns.AdminReplicas[1], "START SLAVE IO_THREAD")
+	for _, dsn := range c.dsns.AdminReplicas {
+		await(t, "both replicas have it", func() bool {
+			value, _ := query(t, dsn, "SELECT COUNT(*) FROM lockstep.kept")
+			return value == "1"
+		})
+	}
+}
+
+// watched waits until the supervisor has looked at the source a few times: each look is a connection, and so is each attempt of the
+// replica to come back, once a second.
+func (c *trio) watched(t *testing.T) {
+	db, err := sql.Open("mysql", c.dsns.Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	count := func() (n int) {
+		var name string
+		if err := db.QueryRowContext(t.Context(), "SHOW GLOBAL STATUS LIKE 'Connections'").Scan(&name, &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	first := count()
+	await(t, "the supervisor looks at the source", func() bool { return count() > first+5 })
 }
 
 // falls lets a source come back with less than a replica has.

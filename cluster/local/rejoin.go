@@ -166,7 +166,7 @@ func (s *system) rejoin(ctx context.Context, db, source *database) error {
 	}
 	s.nameKinds()
 	s.cluster.event(db.member.name, "has nothing that "+source.member.name+" lacks: it is its replica now")
-	return db.replicateFrom(ctx, source.mariadb)
+	return db.follow(ctx, source)
 }
 
 const firstLogName = "binlog.000001"

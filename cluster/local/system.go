@@ -54,6 +54,10 @@ type database struct {
 	member *member
 	told   string // what hindered its return; the guard's own
 
+	catching catching // the guard's own
+	pointing sync.Mutex
+	pointed  time.Time // at a source, the last time
+
 	hindered string // its taking of writes, as it was told; its member's own
 }
 
@@ -241,7 +245,7 @@ func (s *system) replicate(ctx context.Context) error {
 		}
 	}
 	for _, f := range followers {
-		if err := f.replicateFrom(ctx, source.mariadb); err != nil {
+		if err := f.follow(ctx, source); err != nil {
 			return err
 		}
 	}
