@@ -23,7 +23,8 @@ type FailoverCommand struct {
 // Help is shown by --help.
 func (c *FailoverCommand) Help() string {
 	return `Makes a replica the source of a system whose source is lost. First see to it that the old source is down and stays down,
-for whatever it still accepts is lost, and say so by --fenced; a source that answers and takes writes is refused all the same.
+for whatever it still accepts is lost, and say so by --fenced; while it, or another of mysql.candidates, answers and takes writes,
+the failover is refused all the same.
 Of several replicas choose the one that has received most (Gtid_IO_Pos in SHOW ALL SLAVES STATUS), and do not restart it
 before, for then it may forget what it has received and not applied.
 
@@ -58,7 +59,7 @@ func (c *FailoverCommand) Run(ctx context.Context, out io.Writer) error {
 	if to, err = config.MySQL.secured(to); err != nil {
 		return fmt.Errorf("mysql.%w", err)
 	}
-	if err := c.fenced(ctx, config); err != nil {
+	if err := c.fenced(ctx, config, to); err != nil {
 		return err
 	}
 	done, err := store.Promote(ctx, to, config.System, newLogger("warn"))
@@ -80,9 +81,10 @@ func (c *FailoverCommand) replica() (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
-// fenced refuses while the configured source takes writes, whatever the operator says, and when nobody says anything.
-func (c *FailoverCommand) fenced(ctx context.Context, config Config) error {
-	takes, address, err := store.TakesWrites(ctx, storeConfig(config, newLogger("warn")))
+// fenced refuses while the configured source takes writes, or another server that nodes may have followed since, whatever the
+// operator says, and when nobody says anything.
+func (c *FailoverCommand) fenced(ctx context.Context, config Config, to string) error {
+	takes, address, err := store.TakesWrites(ctx, storeConfig(config, newLogger("warn")), to)
 	switch {
 	case takes:
 		return fmt.Errorf("%w: stop %s first", ErrSourceAlive, address)

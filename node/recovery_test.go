@@ -409,6 +409,13 @@ func TestAFailoverRefusesWhatItMayNotReplace(t *testing.T) {
 			t.Errorf("a source that takes writes, fenced %v: %v", fenced, err)
 		}
 	}
+	begin, end := strings.Index(own.Source, "(")+1, strings.Index(own.Source, ")")
+	w.beta.candidates, w.beta.database.Source = []string{own.Source[begin:end]}, away // as after a failover that nodes have followed
+	w.beta.configure()
+	onward := node.FailoverCommand{ConfigFlags: w.beta.flags(), To: own.Replica, Fenced: true} // whose account may promote nothing
+	if err := onward.Run(w.context(), io.Discard); !errors.Is(err, node.ErrSourceAlive) || !strings.Contains(err.Error(), own.Source[begin:end]) {
+		t.Errorf("to a replica, while a candidate takes writes: %v", err)
+	}
 	for name, source := range map[string]string{"does not answer": away, "is read-only": own.Replica} {
 		if err := failover(w.beta, source, false); !errors.Is(err, node.ErrNotFenced) {
 			t.Errorf("a source that %s: %v", name, err)

@@ -65,6 +65,8 @@ type system struct {
 	client   *client.Client
 	seen     seen
 
+	candidates []string // that may be the source
+
 	end  context.CancelFunc
 	done chan error
 }
@@ -146,7 +148,7 @@ func freeAddress(tb testing.TB) string {
 
 func (s *system) configure() {
 	s.Helper()
-	mysql := map[string]any{"source": s.database.Source, "migrate": s.database.Migrate}
+	mysql := map[string]any{"source": s.database.Source, "migrate": s.database.Migrate, "candidates": s.candidates}
 	if s.keys["reads"] == "replica" {
 		mysql["replicas"] = []string{s.database.Replica}
 	}

@@ -49,6 +49,7 @@ func (s *system) guard(ctx context.Context) {
 		case source.answers(ctx) == nil:
 			answered = began
 			s.tells(s.returnTo(ctx, source))
+			s.catchUp(ctx, source)
 		case time.Since(answered) > s.cluster.options.FailoverAfter:
 			s.tells(s.failOver(ctx, answered))
 		}
@@ -83,7 +84,7 @@ func (s *system) failOver(ctx context.Context, answered time.Time) error {
 	defer cancel()
 	old, followers := s.servers()
 	followers = s.joinedOf(followers)
-	if err := mayReplace(ctx, old, followers, answered); err != nil {
+	if err := mayReplace(ctx, old, followers); err != nil {
 		return err
 	}
 	s.cluster.event(old.member.name, fmt.Sprintf("has given no answer for %.1f s: a replica takes its place", time.Since(answered).Seconds()))
@@ -104,7 +105,7 @@ func (s *system) failOver(ctx context.Context, answered time.Time) error {
 }
 
 // mayReplace refuses to lose what somebody may have acknowledged, and says what to do.
-func mayReplace(ctx context.Context, old *database, followers []*database, answered time.Time) error {
+func mayReplace(ctx context.Context, old *database, followers []*database) error {
 	if len(followers) < followersMin {
 		return fmt.Errorf("%s is lost, and of its replicas only %d can follow another: bring it back (lockstep ctl start %[1]s)", old.member.name, len(followers))
 	}
@@ -113,12 +114,65 @@ func mayReplace(ctx context.Context, old *database, followers []*database, answe
 			return fmt.Errorf("%s is lost, and %s, which may have acknowledged what no other replica has, gives no answer: "+
 				"bring either back (lockstep ctl start %[2]s)", old.member.name, f.member.name)
 		}
-		if f.member.snapshot().Since.After(answered) {
-			return fmt.Errorf("%s is lost, and %s was restarted since, so it may have forgotten what it acknowledged: "+
-				"bring the source back (lockstep ctl start %[1]s)", old.member.name, f.member.name)
+		if !f.complete() {
+			return fmt.Errorf("%s is lost, and %s had not caught up with it yet since it was started or pointed at it, so it may have "+
+				"forgotten what it acknowledged: bring the source back (lockstep ctl start %[1]s)", old.member.name, f.member.name)
 		}
 	}
 	return nil
+}
+
+// catching is how far a replica has come since it was started or pointed at a source. Either makes it throw away what it had
+// received and not applied, and may have acknowledged. It has that again when it has reached a position that the source had later.
+type catching struct {
+	asked  time.Time // when the source was asked for the position
+	target int64     // the position
+	done   bool      // it was reached
+}
+
+// catchUp notes which replicas have caught up with a source that answers.
+func (s *system) catchUp(ctx context.Context, source *database) {
+	ctx, cancel := context.WithTimeout(ctx, answerMax)
+	defer cancel()
+	_, others := s.servers()
+	for _, f := range s.joinedOf(others) {
+		if f.complete() || f.member.snapshot().State != Running {
+			continue
+		}
+		if !f.catching.asked.After(f.begun()) {
+			asked := time.Now()
+			target, err := source.position(ctx)
+			if err != nil {
+				return
+			}
+			f.catching = catching{asked: asked, target: target}
+		}
+		reached, err := f.position(ctx)
+		f.catching.done = err == nil && reached >= f.catching.target
+	}
+}
+
+// complete tells whether a replica has all that it has ever acknowledged.
+func (d *database) complete() bool { return d.catching.done && d.catching.asked.After(d.begun()) }
+
+// begun is when a replica was last started or pointed at a source.
+func (d *database) begun() time.Time {
+	d.pointing.Lock()
+	defer d.pointing.Unlock()
+	if started := d.member.snapshot().Since; started.After(d.pointed) {
+		return started
+	}
+	return d.pointed
+}
+
+// follow makes a replica follow a source, from where it is.
+func (d *database) follow(ctx context.Context, source *database) error {
+	defer func() { // also when it failed half way
+		d.pointing.Lock()
+		defer d.pointing.Unlock()
+		d.pointed = time.Now()
+	}()
+	return d.replicateFrom(ctx, source.mariadb)
 }
 
 // fence makes sure that a former source acknowledges nothing: it is killed. Nobody has to touch one that somebody has frozen:
@@ -142,6 +196,9 @@ func (s *system) choose(ctx context.Context, followers []*database) (*database, 
 	for i, f := range followers {
 		group.Go(func() error {
 			position, err := store.TakeReceived(asking, f.rootDSN(schemaName), s.id, slog.New(slog.DiscardHandler))
+			if err == nil && !f.complete() {
+				err = errors.New("it was restarted meanwhile")
+			}
 			if err == nil {
 				reached[i], err = sequence(position, f.config.Domain)
 			}
@@ -193,7 +250,7 @@ func (s *system) promoteChosen(ctx context.Context) error {
 		return fmt.Errorf("%s does not leave the old source: %w", chosen.member.name, err)
 	}
 	for _, f := range followers {
-		if err := f.replicateFrom(ctx, chosen.mariadb); err != nil {
+		if err := f.follow(ctx, chosen); err != nil {
 			return fmt.Errorf("%s does not follow %s: %w", f.member.name, chosen.member.name, err)
 		}
 	}
@@ -228,7 +285,7 @@ func (s *system) returnTo(ctx context.Context, source *database) error {
 	defer s.choosing.Unlock()
 	_, others := s.servers()
 	for _, f := range s.joinedOf(others) {
-		if err := f.replicateFrom(ctx, source.mariadb); err != nil {
+		if err := f.follow(ctx, source); err != nil {
 			return fmt.Errorf("%s does not follow %s again: %w", f.member.name, source.member.name, err)
 		}
 	}
@@ -290,13 +347,23 @@ func (s *system) join(ctx context.Context, db *database) error {
 	case now.apart(db.name) || db == source && now.Promoting:
 		return nil
 	case db == source:
-		return s.lead(ctx, source)
+		err := s.lead(ctx, source)
+		if errors.Is(err, errAhead) && err.Error() != source.hindered {
+			source.hindered = err.Error()
+			s.cluster.event(source.member.name, "takes no writes: "+source.hindered)
+		}
+		return err
 	}
-	return db.replicateFrom(ctx, source.mariadb)
+	return db.follow(ctx, source)
 }
 
+// errAhead says that a replica has more than the source.
+var errAhead = errors.New("a replica has what the source has lost, and what it would commit next would have the same numbers")
+
 // lead lets the source take writes once a replica has all that it has. After a crash it has committed what nobody had
-// acknowledged; who was told of that by the source would be told of something that the next failover forgets.
+// acknowledged; who was told of that by the source would be told of something that the next failover forgets. Nor does it lead
+// when a replica has what it has not: MariaDB before 10.11.9 throws away, where it may be a replica, what it was committing when
+// it crashed, also if replicas have that (MDEV-33465).
 func (s *system) lead(ctx context.Context, source *database) error {
 	if err := source.exec(ctx, semiSync); err != nil {
 		return err
@@ -306,10 +373,17 @@ func (s *system) lead(ctx context.Context, source *database) error {
 		return err
 	}
 	_, others := s.servers()
+	enough := false
 	for _, f := range s.joinedOf(others) {
-		if reached, err := f.position(ctx); err == nil && reached >= has {
-			return source.exec(ctx, "SET GLOBAL read_only = OFF")
+		reached, err := f.position(ctx)
+		if err == nil && reached > has {
+			return fmt.Errorf("%w: %s is at %d, %s at %d; next, let a replica take its place: lockstep ctl kill --down %[4]s",
+				errAhead, f.member.name, reached, source.member.name, has)
 		}
+		enough = enough || err == nil && reached == has
 	}
-	return errors.New("no replica has all that it has yet")
+	if !enough {
+		return errors.New("no replica has all that it has yet")
+	}
+	return source.exec(ctx, "SET GLOBAL read_only = OFF")
 }

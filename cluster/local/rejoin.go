@@ -125,6 +125,9 @@ func (s *system) rebuild(ctx context.Context, db, source *database, lacking []st
 	if err := db.member.kill(true); err != nil {
 		return err
 	}
+	if err := s.renumber(db); err != nil { // first: under the old one, new data would never get its own commits back
+		return err
+	}
 	aside := filepath.Join(db.dir, "aside-"+time.Now().UTC().Format("20060102T150405.000"))
 	if err := os.Rename(db.config.DataDir, aside); err != nil {
 		return fmt.Errorf("keep the data aside: %w", err)
@@ -135,6 +138,11 @@ func (s *system) rebuild(ctx context.Context, db, source *database, lacking []st
 		return err
 	}
 	s.cluster.event(db.member.name, fmt.Sprintf("has %s, which %s lacks: kept in %s, and rebuilt", strings.Join(lacking, ", "), source.member.name, aside))
+	return nil
+}
+
+// renumber gives a server another id, when it is brought up next.
+func (s *system) renumber(db *database) error {
 	err := s.roles.change(func(n *standing) {
 		rebuilt := map[string]int{db.name: n.Rebuilt[db.name] + 1}
 		for name, times := range n.Rebuilt {
@@ -166,7 +174,7 @@ func (s *system) rejoin(ctx context.Context, db, source *database) error {
 	}
 	s.nameKinds()
 	s.cluster.event(db.member.name, "has nothing that "+source.member.name+" lacks: it is its replica now")
-	return db.replicateFrom(ctx, source.mariadb)
+	return db.follow(ctx, source)
 }
 
 const firstLogName = "binlog.000001"

@@ -53,6 +53,12 @@ type database struct {
 	name   string // below the system's directory; that of the first source stays mysql-source, whoever is the source
 	member *member
 	told   string // what hindered its return; the guard's own
+
+	catching catching // the guard's own
+	pointing sync.Mutex
+	pointed  time.Time // at a source, the last time
+
+	hindered string // its taking of writes, as it was told; its member's own
 }
 
 func newSystem(c *Cluster, index int) (*system, error) {
@@ -239,7 +245,7 @@ func (s *system) replicate(ctx context.Context) error {
 		}
 	}
 	for _, f := range followers {
-		if err := f.replicateFrom(ctx, source.mariadb); err != nil {
+		if err := f.follow(ctx, source); err != nil {
 			return err
 		}
 	}

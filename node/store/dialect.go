@@ -95,9 +95,10 @@ func detect(ctx context.Context, db *sql.DB) (*dialect, error) {
 }
 
 // reached tells whether the connection's server has applied the position, waiting at most wait.
-func (d *dialect) reached(ctx context.Context, conn *sql.Conn, position string, wait time.Duration) (bool, error) {
+func (d *dialect) reached(ctx context.Context, conn querier, position string, wait time.Duration) (bool, error) {
 	var late sql.NullInt64
-	if err := conn.QueryRowContext(ctx, d.wait, position, wait.Seconds()).Scan(&late); err != nil {
+	scan := func(rows *sql.Rows) error { return rows.Scan(&late) }
+	if err := each(ctx, conn, scan, d.wait, position, wait.Seconds()); err != nil {
 		return false, fmt.Errorf("wait for position %q: %w", position, err)
 	}
 	return late.Valid && late.Int64 == 0, nil

@@ -37,7 +37,14 @@ func askStanding(tx *Tx, standing *Standing) {
 // after a restore, or a failover that has lost commits, until `lockstep reconcile` has ended.
 func (s *Store) Reconciled() bool { return s.reconciled.Load() }
 
+// setStanding notes what a server has said, unless that is of an epoch that is over: a look at a source may end when the next one is
+// followed already.
 func (s *Store) setStanding(epoch int64, state string) {
+	s.noting.Lock()
+	defer s.noting.Unlock()
+	if epoch < s.Epoch() {
+		return
+	}
 	s.epoch.Store(epoch)
 	s.reconciled.Store(state == stateReady)
 }

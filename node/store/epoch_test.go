@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,6 +43,30 @@ func TestEveryEpochIsHigherThanTheOneBefore(t *testing.T) {
 	_, err = s.NoteReconciled(testContext(t), third)
 	must(t, err)
 	within(t, testMax, "another node learns of its end", func() bool { return other.Reconciled() })
+}
+
+// A source that another has replaced may answer late, in the epoch that is over.
+func TestANodeGoesBackToNoEpochThatIsOver(t *testing.T) {
+	t.Parallel()
+	config := storetest.Config(t)
+	var asked atomic.Int64 // each look asks for the time
+	config.CheckEvery, config.Clock = 10*time.Millisecond, func() time.Time { asked.Add(1); return time.Now() }
+	s := storetest.OpenWith(t, config)
+	says := func(epoch int, state string) {
+		_, err := s.Source().ExecContext(testContext(t), "UPDATE `system` SET epoch = ?, state = ?", epoch, state)
+		must(t, err)
+	}
+	says(7, "unreconciled")
+	within(t, testMax, "the node learns of the epoch", func() bool { return s.Epoch() == 7 && !s.Reconciled() })
+	says(6, "ready")
+	for later := asked.Load() + 5; asked.Load() < later; time.Sleep(time.Millisecond) {
+		if s.Epoch() != 7 || s.Reconciled() {
+			break
+		}
+	}
+	if s.Epoch() != 7 || s.Reconciled() {
+		t.Errorf("the node is in epoch %d, reconciled %v, after it has seen epoch 7", s.Epoch(), s.Reconciled())
+	}
 }
 
 // Accounts that were opened after the last backup are forgotten, but peers may still pay to their numbers. No account that
@@ -145,11 +170,11 @@ func TestAServerThatTakesWritesIsNotPromoted(t *testing.T) {
 	if !errors.Is(err, store.ErrTakesWrites) {
 		t.Errorf("promoted a server that takes writes: %+v, %v", done, err)
 	}
-	if takes, address, err := store.TakesWrites(testContext(t), config); !takes || address == "" || err != nil {
+	if takes, address, err := store.TakesWrites(testContext(t), config, database.Replica); !takes || address == "" || err != nil {
 		t.Errorf("the source at %q takes writes: %v, %v", address, takes, err)
 	}
 	config.Source = database.Replica
-	if takes, _, err := store.TakesWrites(testContext(t), config); takes || err != nil {
+	if takes, _, err := store.TakesWrites(testContext(t), config, database.Replica); takes || err != nil {
 		t.Errorf("the replica takes writes: %v, %v", takes, err)
 	}
 	var epoch int64

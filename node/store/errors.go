@@ -51,6 +51,7 @@ const (
 	errorLockWait  = 1205 // rolls back the statement at most
 	errorDeadlock  = 1213 // rolls back the transaction; later statements would start another
 	errorChanged   = 1020 // "record has changed since last read": as 1213
+	errorReadOnly  = 1290 // the server takes no writes
 )
 
 // serverErrors lists numbers that speak of the server, not of a statement.
@@ -62,7 +63,7 @@ func serverErrors() []uint16 {
 		1053, 1077, 1079, // shutting down
 		1152, 1158, 1159, 1160, 1161, 1184, // network, seen from the server
 		1049, 1146, // no schema: a restored or wrong server
-		1290, 1792, 1836, // read-only
+		errorReadOnly, 1792, 1836, // read-only
 		1927, 3169, 4031, // connection killed or timed out
 	}
 }

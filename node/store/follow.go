@@ -112,15 +112,16 @@ func (c *candidate) look(ctx context.Context) {
 	}
 }
 
-// follow moves to a source of a higher epoch, one candidate's look at a time.
+// follow moves to a source of a higher epoch, one candidate's look at a time. The epoch is noted after the last session to the old
+// source has ended: who reads the epoch first and then a row must not take an older row for one of the new epoch.
 func (s *Store) follow(address string, epoch int64) {
 	s.following.Lock()
 	defer s.following.Unlock()
 	if epoch <= s.Epoch() || address == s.leader.current() {
 		return
 	}
-	s.setStanding(epoch, stateUnreconciled) // until the first look there
 	ended := s.leader.follow(address)
+	s.setStanding(epoch, stateUnreconciled) // until the first look there
 	s.config.Logger.Warn("the source is another server now", "address", address, "epoch", epoch, "sessions_ended", ended)
 }
 

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // ErrTakesWrites says that the server which is to become the source takes writes already.
@@ -187,21 +190,42 @@ func (s *Store) replicating(ctx context.Context, conn *sql.Conn) (now replicatin
 	return now, count == 1, nil
 }
 
-// TakesWrites asks a system's source, as nodes reach it, whether it takes writes. An error says nothing: nodes may reach
-// what this machine does not. The address is that of the server.
-func TakesWrites(ctx context.Context, config Config) (takes bool, address string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, lookMax)
-	defer cancel()
-	parsed, err := config.parseDSN(config.Source)
+// TakesWrites asks the servers that may be a system's source, as nodes reach them, whether one of them takes writes: that of
+// Source, and all Candidates but the one that is to be promoted, given by its DSN, which Promote asks itself. The address is that of
+// one that does, else of the first that gives no answer, whose error says nothing: nodes may reach what this machine does not.
+func TakesWrites(ctx context.Context, config Config, to string) (takes bool, address string, err error) {
+	source, err := config.parseDSN(config.Source)
 	if err != nil {
 		return false, "", err
 	}
-	db, err := pool(parsed, mariaDB(), 1)
+	promoted, err := config.parseDSN(to)
 	if err != nil {
-		return false, parsed.Addr, err
+		return false, "", err
+	}
+	address = source.Addr
+	others := slices.DeleteFunc(slices.Clone(config.Candidates), func(c string) bool { return c == source.Addr || c == promoted.Addr })
+	for _, server := range append([]string{source.Addr}, others...) {
+		source.Addr = server
+		takes, failure := takesWrites(ctx, source)
+		if takes {
+			return true, server, nil
+		}
+		if failure != nil && err == nil {
+			address, err = server, failure
+		}
+	}
+	return false, address, err
+}
+
+func takesWrites(ctx context.Context, server *mysql.Config) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookMax)
+	defer cancel()
+	db, err := pool(server, mariaDB(), 1)
+	if err != nil {
+		return false, err
 	}
 	defer db.Close()
 	var readOnly bool
-	err = db.QueryRowContext(ctx, "SELECT @@GLOBAL.read_only").Scan(&readOnly)
-	return err == nil && !readOnly, parsed.Addr, err
+	err = db.QueryRowContext(ctx, askReadOnly).Scan(&readOnly)
+	return err == nil && !readOnly, err
 }

@@ -17,7 +17,7 @@ const pageMax = 1000
 // Queries reads, on one connection to the source or a replica. Each method is one statement and so sees one state; two
 // methods may see two.
 type Queries struct {
-	conn   *sql.Conn
+	conn   querier
 	system string
 }
 

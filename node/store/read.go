@@ -5,6 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
+
+	"github.com/go-sql-driver/mysql"
 
 	"lockstep/node/ledger"
 )
@@ -27,9 +30,13 @@ const (
 // Read runs fn on a replica that is fresh enough, waiting at most TokenWaitMax for one to reach the token, and else on
 // the source. What a replica misses (ErrMiss) or fails at is asked again at the source, so fn must be able to run twice.
 // A refusal of fn (*ledger.Error) is returned as it is; when no server can answer, the error holds the refusal
-// SourceUnavailable.
+// SourceUnavailable. So it does while the source takes no writes, for it may have been replaced, and for a token of an epoch
+// that is still to come here.
 func (s *Store) Read(ctx context.Context, want Consistency, fn func(context.Context, *Queries) error) (ReadFrom, error) {
 	needs, gtid := s.need(want)
+	if needs == needEpoch {
+		return FromSource, fmt.Errorf("%w: the token is of an epoch that this node has not seen yet", unavailable())
+	}
 	if needs != needSource {
 		err := s.readReplicas(ctx, gtid, fn)
 		if err == nil || isRefusal(err) {
@@ -82,7 +89,42 @@ func (s *Store) readOn(ctx context.Context, db *sql.DB, fn func(context.Context,
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer conn.Close()
-	return fn(ctx, &Queries{conn: conn, system: s.config.System})
+	q := &Queries{conn: conn, system: s.config.System}
+	if db == s.source {
+		q.conn = sourceConn{conn}
+	}
+	return fn(ctx, q)
+}
+
+// sourceConn reads from a server that must be the source. One that takes no writes was replaced, perhaps, or is on the way back
+// after a crash, with commits that nobody was told of and that may be put aside.
+type sourceConn struct{ *sql.Conn }
+
+const askReadOnly = "SELECT @@GLOBAL.read_only"
+
+// errNoSource is what the server itself answers to a write.
+var errNoSource = &mysql.MySQLError{Number: errorReadOnly, Message: "the server takes no writes, so it may not be the source"}
+
+// QueryContext asks whether the server takes writes in the same round trip, before the query.
+func (c sourceConn) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	rows, err := c.Conn.QueryContext(ctx, askReadOnly+"; "+query, args...)
+	if err != nil {
+		return nil, err
+	}
+	readOnly := true
+	for rows.Next() {
+		err = rows.Scan(&readOnly)
+	}
+	if err == nil && readOnly && rows.Err() == nil {
+		err = errNoSource
+	}
+	if err == nil && !rows.NextResultSet() && rows.Err() == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	if err = errors.Join(err, rows.Err()); err != nil {
+		return nil, errors.Join(err, rows.Close())
+	}
+	return rows, nil
 }
 
 // fresh runs fn when the replica has reached the position; "" is any. A replica that is known to lag is asked, but not

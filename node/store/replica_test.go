@@ -111,6 +111,7 @@ func TestReadsOnServersThatFail(t *testing.T) {
 		{"Misses", readMisses},
 		{"NoReplica", readWithoutReplica},
 		{"UnsafeSettings", refuseUnsafe},
+		{"ReplacedSource", readWithReplacedSource},
 		{"NoSource", readWithoutSource},
 	} {
 		t.Run(each.name, func(t *testing.T) { each.test(t, p) })
@@ -302,6 +303,40 @@ func refuseUnsafe(t *testing.T, p *pair) {
 		s := storetest.OpenWith(t, skewed)
 		if off := time.Since(s.Now()).Abs(); off > time.Second {
 			t.Errorf("with a clock %s off, Now is %s off the database's time", skew/2, off)
+		}
+	}
+}
+
+// A source that was replaced comes back read-only, with commits that nobody was told of; a node may not have followed yet. It
+// reads nothing there, and nothing at all for who has seen the next epoch.
+func readWithReplacedSource(t *testing.T, p *pair) {
+	b := p.bank(t)
+	account := b.account(t, "client:a")
+	_, token := b.deposit(t, account, 100)
+	p.awaitReplicated(t, account.ID, 100)
+	raw, err := base64.RawURLEncoding.DecodeString(string(token))
+	must(t, err)
+	epochAt := 2 + len("alpha")
+	if raw[epochAt] != 2 { // 1, as a varint
+		t.Fatalf("the token's epoch is %d", raw[epochAt])
+	}
+	raw[epochAt] += 2
+	later := store.Token(base64.RawURLEncoding.EncodeToString(raw))
+	for what, want := range map[string]store.Consistency{"a token": {Token: later}, "a token at the source": {Token: later, Source: true}} {
+		if posted, from, err := balance(b.Store, want, account.ID); ledger.CodeOf(err) != ledger.SourceUnavailable {
+			t.Errorf("%s of the next epoch reads %d from the %s: %v", what, posted, from, err)
+		}
+	}
+	on(t, p.admin, "SET GLOBAL read_only = 1")
+	defer on(t, p.admin, "SET GLOBAL read_only = 0")
+	wantBalance(t, b.Store, "a read with a token that the replica has", store.Consistency{Token: token}, account.ID, reading{100, store.FromReplica})
+	for what, want := range map[string]store.Consistency{"the source": {Source: true}, "a miss": {}} {
+		id := account.ID
+		if what == "a miss" {
+			id++
+		}
+		if posted, from, err := balance(b.Store, want, id); ledger.CodeOf(err) != ledger.SourceUnavailable {
+			t.Errorf("%s at a source that takes no writes reads %d from the %s: %v", what, posted, from, err)
 		}
 	}
 }

@@ -202,8 +202,8 @@ func (s *source) statements(tb testing.TB, dialect, without string) (found []sta
 	senders := map[string]int{"ExecContext": 1, "QueryContext": 1, "QueryRowContext": 1, "PrepareContext": 1, "tx.queue": 0, "tx.ask": 0}
 	for name, place := range senders {
 		for _, call := range s.calls[name] {
-			if call.in.Name.Name == "execAll" || call.in.Name.Name == "answerAll" {
-				continue // what was queued, or asked
+			if slices.Contains([]string{"execAll", "answerAll", "QueryContext"}, call.in.Name.Name) {
+				continue // what was queued, or asked, or is handed on by who answers for a connection
 			}
 			e := &evaluation{source: s, without: without, inside: map[*ast.CallExpr]bool{}}
 			for _, text := range e.ofCall(call, place, nil) {

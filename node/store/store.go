@@ -28,6 +28,7 @@ type Store struct {
 	next         atomic.Uint64 // replica whose turn it is
 
 	following  sync.Mutex
+	noting     sync.Mutex // of epoch and reconciled
 	epoch      atomic.Int64
 	reconciled atomic.Bool
 	offset     atomic.Int64 // nanoseconds that the database's clock is ahead of ours
@@ -93,15 +94,15 @@ func (s *Store) openSource(ctx context.Context) error {
 		return err
 	}
 	s.config.session(parsed, s.dialect)
-	if s.source, err = pool(parsed, s.dialect, s.config.SourceConnsMax); err != nil {
-		return err
-	}
 	const controlConnsMax = 3
 	if s.control, err = pool(parsed, s.dialect, controlConnsMax); err != nil {
 		return err
 	}
+	parsed.MultiStatements = true // several statements of a batch, or of a read, in one round trip; all values are escaped
+	if s.source, err = pool(parsed, s.dialect, s.config.SourceConnsMax); err != nil {
+		return err
+	}
 	parsed.Params["autocommit"] = "0"
-	parsed.MultiStatements = true // several statements of a batch in one round trip; all values are escaped
 	s.transactions, err = pool(parsed, s.dialect, s.config.SourceConnsMax)
 	return err
 }
