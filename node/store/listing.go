@@ -63,7 +63,7 @@ func (q *Queries) transfersOfOwner(ctx context.Context, filter TransferFilter) (
 		return id, err
 	}, "SELECT id FROM accounts WHERE owner = ? ORDER BY id LIMIT ?", filter.Owner, ownedMax+1)
 	switch {
-	case err != nil || len(owned) == 0:
+	case err != nil:
 		return TransferPage{}, err
 	case len(owned) > ownedMax || plainID(filter.After): // the list was begun when there were more
 		return q.newestTransfers(ctx, filter)
