@@ -110,6 +110,7 @@ func (r *run) start(ctx context.Context) error {
 	options.Via = network.via
 	r.target = &target{dir: r.clusterDir(), binary: r.Binary, network: network}
 	r.say("starting two systems, each with two nodes, a source, two replicas and three Redis servers")
+	options.Progress = r.target.hear
 	cluster, err := local.Start(ctx, options)
 	if err = errors.Join(err, network.wrong); err != nil {
 		return errors.Join(err, r.end())
@@ -172,6 +173,7 @@ func (r *run) judge(ctx context.Context) error {
 		return err
 	}
 	r.result.sum(r.bank.ops)
+	r.result.pauses(r.bank.ops)
 	r.result.judgeRun()
 	return nil
 }

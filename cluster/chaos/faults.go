@@ -12,7 +12,7 @@ import (
 // faults are all that can happen to processes and servers. One fault is a name, where it may strike, and how it begins and
 // ends; a new one is a line here.
 func faults() []fault {
-	return slices.Concat(processFaults(), redisFaults(), databaseFaults(), networkFaults(), peerFaults(), eventFaults(), operatorFaults())
+	return slices.Concat(processFaults(), redisFaults(), databaseFaults(), failoverFaults(), networkFaults(), peerFaults(), eventFaults(), operatorFaults())
 }
 
 func processFaults() []fault {
