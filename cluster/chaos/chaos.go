@@ -58,7 +58,7 @@ type run struct {
 // ErrBroken when the system did what it must not, or the run did not do what it should.
 func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 	r := &run{Config: config, out: out, began: time.Now(), result: newResult(config)}
-	if err := r.prepare(); err != nil {
+	if err := r.prepare(ctx); err != nil {
 		return err
 	}
 	if err := r.start(ctx); err != nil {
@@ -84,7 +84,10 @@ func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 func (r *run) clusterDir() string { return filepath.Join(r.Out, "cluster") }
 
 // prepare clears what an earlier run left at the place.
-func (r *run) prepare() error {
+func (r *run) prepare(ctx context.Context) error {
+	if err := closeDisks(ctx, r.clusterDir()); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(r.Out); err != nil {
 		return fmt.Errorf("clear %s: %w", r.Out, err)
 	}
@@ -109,6 +112,11 @@ func (r *run) start(ctx context.Context) error {
 	}
 	options.Via = network.via
 	r.target = &target{dir: r.clusterDir(), binary: r.Binary, network: network}
+	if slices.ContainsFunc(chosen, ofDisks) {
+		if r.target.disks, err = openDisks(ctx, r.clusterDir(), options); err != nil {
+			return errors.Join(err, r.end())
+		}
+	}
 	r.say("starting two systems, each with two nodes, a source, two replicas and three Redis servers")
 	options.Progress = r.target.hear
 	cluster, err := local.Start(ctx, options)
@@ -234,6 +242,9 @@ func (r *run) end() error {
 		if err := os.Rename(filepath.Join(r.clusterDir(), "logs"), filepath.Join(r.Out, "logs")); err != nil {
 			return fmt.Errorf("keep the logs: %w", err)
 		}
+	}
+	if err := closeDisks(context.Background(), r.clusterDir()); err != nil {
+		return err
 	}
 	return os.RemoveAll(r.clusterDir())
 }

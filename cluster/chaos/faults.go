@@ -12,7 +12,11 @@ import (
 // faults are all that can happen to processes and servers. One fault is a name, where it may strike, and how it begins and
 // ends; a new one is a line here.
 func faults() []fault {
-	return slices.Concat(processFaults(), redisFaults(), databaseFaults(), failoverFaults(), networkFaults(), peerFaults(), eventFaults(), operatorFaults())
+	all := slices.Concat(processFaults(), redisFaults(), databaseFaults(), failoverFaults(), networkFaults(), peerFaults(), eventFaults(), operatorFaults())
+	if disksPossible() {
+		all = append(all, diskFaults()...)
+	}
+	return all
 }
 
 func processFaults() []fault {

@@ -58,10 +58,11 @@ func (n *noted) figures() (all []Figure) {
 type target struct {
 	cluster *local.Cluster
 	systems []local.SystemCredentials
-	dir     string   // of the cluster
-	binary  string   // that its nodes run
-	network *network // between its processes
-	heal    sync.Map // what a fault left for its heal, by fault and place
+	dir     string           // of the cluster
+	binary  string           // that its nodes run
+	network *network         // between its processes
+	disks   map[string]*disk // on which databases and NATS stand, by process; nil when no fault needs them
+	heal    sync.Map         // what a fault left for its heal, by fault and place
 	noted   noted
 }
 
