@@ -124,6 +124,11 @@ func (r *run) start(ctx context.Context) error {
 		return errors.Join(err, r.end())
 	}
 	r.target.cluster, r.target.systems = cluster, cluster.Credentials().Systems
+	for _, d := range r.target.disks {
+		if err := d.sync(ctx); err != nil {
+			return errors.Join(err, r.end())
+		}
+	}
 	if r.bank, err = openBank(ctx, r.target.systems); err != nil {
 		return errors.Join(err, r.end())
 	}

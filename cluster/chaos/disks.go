@@ -34,7 +34,7 @@ func disksPossible() bool {
 	if runtime.GOOS != "linux" || os.Getuid() != 0 {
 		return false
 	}
-	for _, program := range []string{"mkfs.ext4", "mount", "umount", "truncate", "fallocate"} {
+	for _, program := range []string{"mkfs.ext4", "mount", "umount", "truncate", "fallocate", "sync"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return false
 		}
@@ -84,6 +84,9 @@ func (d *disk) make(ctx context.Context) error {
 func (d *disk) mount(ctx context.Context) error {
 	return command(ctx, "mount", "-o", "loop", d.image, d.at)
 }
+
+// sync writes all that there is to the disk: what was installed, and is not a server's to sync, is there for long.
+func (d *disk) sync(ctx context.Context) error { return command(ctx, "sync", "--file-system", d.at) }
 
 // cut makes the disk forget at once what nobody has waited for, and keep nothing from now on. It is there again, as it would
 // be after a power cut, when its process is gone and restore was called.

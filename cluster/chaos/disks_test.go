@@ -48,6 +48,10 @@ func TestDisksForget(t *testing.T) {
 		text, _ := os.ReadFile(filepath.Join(d.at, name))
 		return string(text)
 	}
+	write("installed", false)
+	if err := d.sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	write("synced", true)
 	write("not", false)
 	if read("not") != "acknowledged" {
@@ -63,8 +67,8 @@ func TestDisksForget(t *testing.T) {
 	if err := d.restore(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if read("synced") != "acknowledged" || read("not") != "" {
-		t.Errorf("after the power cut there are %q, which was synced, and %q, which was not", read("synced"), read("not"))
+	if read("installed") != "acknowledged" || read("synced") != "acknowledged" || read("not") != "" {
+		t.Errorf("after the power cut there are %q and %q, which were synced, and %q, which was not", read("installed"), read("synced"), read("not"))
 	}
 	if err := d.fill(t.Context()); err != nil {
 		t.Fatal(err)

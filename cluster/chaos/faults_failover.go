@@ -78,6 +78,11 @@ func (t *target) hear(event local.Event) {
 			t.noted.note(meaning, 1)
 		}
 	}
+	if d := t.disks[event.Process]; d != nil && strings.Contains(event.Text, "is its replica") {
+		if err := d.sync(context.Background()); err != nil { // it may have been installed anew
+			t.noted.note("a disk could not be synced: "+err.Error(), 1)
+		}
+	}
 }
 
 // await polls how processes stand, in the order of their names.
