@@ -11,7 +11,7 @@ func diskFaults() []fault {
 	return []fault{
 		{"power cut of a replica", one("mysql-replica"), powerCut, every(start)},
 		{"power cut of a source", one("mysql-source"), powerCut, every(start)},
-		{"power cut of all databases of a system", databasesOfOne, powerCut, together(start)},
+		{"power cut of all databases of a system", databasesOfOne, powerCutOfAll, together(start)},
 		{"power cut of NATS", one("nats"), powerCut, every(start)},
 		{"disk of a replica full", one("mysql-replica"), every(fill), every(free)},
 		{"disk of NATS full", one("nats"), every(fill), every(free)},
@@ -39,6 +39,14 @@ func powerCut(ctx context.Context, t *target, on []string) error {
 	return nil
 }
 
+// powerCutOfAll waits first until a former source that is on its way back has come back.
+func powerCutOfAll(ctx context.Context, t *target, on []string) error {
+	if err := t.whole(ctx, on); err != nil {
+		return err
+	}
+	return powerCut(ctx, t, on)
+}
+
 // together does the same to all places at once: a source waits for its replicas until it is ready.
 func together(do func(ctx context.Context, t *target, name string) error) func(context.Context, *target, []string) error {
 	return func(ctx context.Context, t *target, on []string) (all error) {
@@ -61,8 +69,5 @@ func free(ctx context.Context, t *target, name string) error {
 	if err := t.disks[name].free(); err != nil {
 		return err
 	}
-	if err := kill(ctx, t, name); err != nil {
-		return err
-	}
-	return start(ctx, t, name)
+	return restart(ctx, t, name)
 }

@@ -43,9 +43,7 @@ func databasesOfOne(t *target, random *rand.Rand) (names []string) {
 // lost takes the source away and waits until there is another.
 func lost(take func(context.Context, *target, string) error) func(context.Context, *target, []string) error {
 	return func(ctx context.Context, t *target, on []string) error {
-		if err := t.await(ctx, wholeWait, "the system is whole", on, func(all []local.Status) bool {
-			return !slices.ContainsFunc(all, func(s local.Status) bool { return s.State != local.Running || s.Kind == "mysql-apart" })
-		}); err != nil {
+		if err := t.whole(ctx, on); err != nil {
 			return err
 		}
 		if err := take(ctx, t, on[0]); err != nil {
@@ -53,6 +51,13 @@ func lost(take func(context.Context, *target, string) error) func(context.Contex
 		}
 		return t.await(ctx, promoteWait, "a replica is promoted", on, func(all []local.Status) bool { return all[0].Kind != "mysql-source" })
 	}
+}
+
+// whole waits until no database is down or apart.
+func (t *target) whole(ctx context.Context, on []string) error {
+	return t.await(ctx, wholeWait, "the system is whole", on, func(all []local.Status) bool {
+		return !slices.ContainsFunc(all, func(s local.Status) bool { return s.State != local.Running || s.Kind == "mysql-apart" })
+	})
 }
 
 // returns brings the old source back and waits until it is a replica, rebuilt if it has to be.
