@@ -243,13 +243,13 @@ func (r *run) end() error {
 		r.target.cluster.Close()
 	}
 	r.target.network.close()
+	if err := closeDisks(context.Background(), r.clusterDir()); err != nil {
+		return err
+	}
 	if !r.result.OK() {
 		if err := os.Rename(filepath.Join(r.clusterDir(), "logs"), filepath.Join(r.Out, "logs")); err != nil {
 			return fmt.Errorf("keep the logs: %w", err)
 		}
-	}
-	if err := closeDisks(context.Background(), r.clusterDir()); err != nil {
-		return err
 	}
 	return os.RemoveAll(r.clusterDir())
 }
