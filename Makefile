@@ -10,7 +10,7 @@ TIMEOUT ?= 12m
 SECONDS ?= 90
 SEED    ?= 1
 
-.PHONY: help install build up down demo test bench k6 chaos mutants lint charts clean
+.PHONY: help install build up down demo test bench k6 chaos guards mutants lint charts clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -43,6 +43,10 @@ k6: build ## load, storms, faults by k6, which it compiles once; ARGS=smoke runs
 chaos: build ## clients under faults, and the proof that no money was lost; SECONDS=600 SEED=2
 	@cd deploy/tools/toxiproxy && $(GO) build -o $(CURDIR)/.lockstep/bin/toxiproxy-server tool
 	@$(GO) run ./cluster/chaos/run --seconds $(SECONDS) --seed $(SEED) $(ARGS)
+
+guards: build ## let the chaos suite find builds that lack a guard; minutes for each, ARGS="row-lock"
+	@cd deploy/tools/toxiproxy && $(GO) build -o $(CURDIR)/.lockstep/bin/toxiproxy-server tool
+	@$(GO) run ./cluster/chaos/guards $(ARGS)
 
 mutants: ## remove each guard and see its test fail
 	@bash deploy/install.sh --tests

@@ -55,7 +55,7 @@ type Config struct {
 	LogLevel      string             `koanf:"log_level"`
 	Traces        Traces             `koanf:"traces"`
 	AllowUnsafe   bool               `koanf:"allow_unsafe"` // start on weak database settings: never with real money
-	Faults        map[string]float64 `koanf:"faults"`       // fault points by probability; builds with the tag faults only
+	Faults        map[string]float64 `koanf:"faults"`       // fault points by probability, and clock_ahead in seconds; builds with the tag faults only
 }
 
 // MySQL names the data sources: `user:password@tcp(host:port)/database`, without parameters.

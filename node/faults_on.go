@@ -17,6 +17,25 @@ const faultsBuilt = true
 // errFault is what a fault point that loses an answer returns.
 var errFault = errors.New("node: a configured fault point was hit")
 
+// clockTurn is how long a clock is right, and then wrong.
+const clockTurn = 2 * time.Second
+
+// faultClock is this machine's clock. The point clock_ahead says by how many seconds it jumps ahead, or back where it is
+// negative; then it jumps to the right time again, and so on.
+func faultClock(points map[string]float64) func() time.Time {
+	ahead, began := time.Duration(points["clock_ahead"]*float64(time.Second)), time.Now()
+	if ahead == 0 {
+		return time.Now
+	}
+	return func() time.Time {
+		now := time.Now()
+		if now.Sub(began)/clockTurn%2 == 1 {
+			now = now.Add(ahead)
+		}
+		return now
+	}
+}
+
 // abandonPoints makes the points between the steps of a transfer act: with the probability that stands under the point's
 // own name, such as after_hold, the transfer is abandoned in this node there, as if it had died.
 func abandonPoints(points map[string]float64) func(string) error {

@@ -37,6 +37,7 @@ var ErrLost = errors.New("another process has taken over this node's id; this on
 type Node struct {
 	config Config
 	log    *slog.Logger
+	clock  func() time.Time // of this machine
 	store  *store.Store
 	lease  *store.Lease
 	locker *locks.Locker  // nil when locks are off
@@ -61,7 +62,7 @@ type Node struct {
 // Open starts everything but the listeners. What was opened is closed again when something fails.
 func Open(ctx context.Context, config Config, version Version, log *slog.Logger) (_ *Node, err error) {
 	n := &Node{
-		config: config, log: log.With("system", config.System), failed: make(chan error, 2),
+		config: config, log: log.With("system", config.System), clock: faultClock(config.Faults), failed: make(chan error, 2),
 		toPeers: make(chan saga.Message, announcedMax), toOwn: make(chan saga.Message, announcedMax),
 	}
 	defer func() {
@@ -112,7 +113,9 @@ func openAuthority(ctx context.Context, config Config, db *store.Store, log *slo
 }
 
 func (n *Node) openStore(ctx context.Context, version Version) error {
-	db, err := store.Open(ctx, storeConfig(n.config, n.log))
+	config := storeConfig(n.config, n.log)
+	config.Clock = n.clock
+	db, err := store.Open(ctx, config)
 	if err != nil {
 		return err
 	}

@@ -158,7 +158,7 @@ func Open(ctx context.Context, config Config) (*Authority, error) {
 	if err := a.keys.open(ctx); err != nil {
 		return nil, err
 	}
-	if err := a.denials.read(ctx); err != nil {
+	if err := a.denials.open(ctx); err != nil {
 		return nil, err
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))

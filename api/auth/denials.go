@@ -18,7 +18,8 @@ const (
 	denialsEvery  = 250 * time.Millisecond
 	denialsHeard  = denialsEvery + 150*time.Millisecond // by then every node that reads the database knows
 	denialReadMax = time.Second
-	denialsWhole  = time.Minute // between two readings of the whole list
+	denialOpenMax = 15 * time.Second // for the first reading, tries included
+	denialsWhole  = time.Minute      // between two readings of the whole list
 	// Rows become visible when their transaction commits, in any order; none takes as long as this.
 	denialsOverlap = 30 * time.Second
 	denialLife     = tokenLife + 2*skewMax
@@ -69,6 +70,24 @@ func (d *denials) heard(ctx context.Context) {
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
+	}
+}
+
+// open reads the list for the first time. A node may start while its database is busy with the start of others, or just back
+// from a fault; without the list it would let in whom it must refuse, so it tries for a while.
+func (d *denials) open(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, denialOpenMax)
+	defer cancel()
+	for {
+		err := d.read(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(denialsEvery):
+		case <-ctx.Done():
+			return err
+		}
 	}
 }
 

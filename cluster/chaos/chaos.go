@@ -24,7 +24,7 @@ type Config struct {
 	Period   time.Duration `help:"After this, other faults are chosen." default:"8s"`
 	Seed     uint64        `help:"Of the faults, and of what clients ask for." default:"1"`
 	Locks    bool          `help:"Lose Redis in every way throughout, and nothing else: the lock-loss certificate."`
-	Only     string        `help:"Choose from the faults with this in their name only." placeholder:"WORD"`
+	Only     []string      `help:"Choose from the faults with one of these in their name only." placeholder:"WORDS"`
 	Out      string        `help:"Where the report goes." default:".lockstep/chaos" type:"path"`
 	Binary   string        `help:"Program that the nodes run." default:"bin/lockstep" type:"existingfile"`
 	Proxy    string        `help:"Toxiproxy's server, which stands between the processes." default:".lockstep/bin/toxiproxy-server" type:"existingfile"`
@@ -58,7 +58,7 @@ type run struct {
 // ErrBroken when the system did what it must not, or the run did not do what it should.
 func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 	r := &run{Config: config, out: out, began: time.Now(), result: newResult(config)}
-	if err := r.prepare(); err != nil {
+	if err := r.prepare(ctx); err != nil {
 		return err
 	}
 	if err := r.start(ctx); err != nil {
@@ -84,7 +84,10 @@ func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 func (r *run) clusterDir() string { return filepath.Join(r.Out, "cluster") }
 
 // prepare clears what an earlier run left at the place.
-func (r *run) prepare() error {
+func (r *run) prepare(ctx context.Context) error {
+	if err := closeDisks(ctx, r.clusterDir()); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(r.Out); err != nil {
 		return fmt.Errorf("clear %s: %w", r.Out, err)
 	}
@@ -96,6 +99,10 @@ func (r *run) prepare() error {
 
 // start brings up the cluster, with two replicas for each system: a commit is never acknowledged without one of them.
 func (r *run) start(ctx context.Context) error {
+	chosen := slices.DeleteFunc(faults(), func(f fault) bool { return !r.named(f) })
+	if len(chosen) == 0 {
+		return fmt.Errorf("no fault is called one of %q", r.Only)
+	}
 	options := local.Default()
 	options.Dir, options.Replicas, options.PortBase, options.Binary = r.clusterDir(), 2, r.PortBase, r.Binary
 	options.IDP, options.BufferPoolMB = local.IDPNone, bufferPoolMB
@@ -105,23 +112,28 @@ func (r *run) start(ctx context.Context) error {
 	}
 	options.Via = network.via
 	r.target = &target{dir: r.clusterDir(), binary: r.Binary, network: network}
+	if slices.ContainsFunc(chosen, ofDisks) {
+		if r.target.disks, err = openDisks(ctx, r.clusterDir(), options); err != nil {
+			return errors.Join(err, r.end())
+		}
+	}
 	r.say("starting two systems, each with two nodes, a source, two replicas and three Redis servers")
+	options.Progress = r.target.hear
 	cluster, err := local.Start(ctx, options)
 	if err = errors.Join(err, network.wrong); err != nil {
 		return errors.Join(err, r.end())
 	}
 	r.target.cluster, r.target.systems = cluster, cluster.Credentials().Systems
+	for _, d := range r.target.disks {
+		if err := d.sync(ctx); err != nil {
+			return errors.Join(err, r.end())
+		}
+	}
 	if r.bank, err = openBank(ctx, r.target.systems); err != nil {
 		return errors.Join(err, r.end())
 	}
 	if r.watch, err = newWatch(ctx, r.target.systems); err != nil {
 		return errors.Join(err, r.end())
-	}
-	chosen := slices.DeleteFunc(faults(), func(f fault) bool {
-		return !strings.Contains(f.name, r.Only) || r.Locks && !strings.Contains(f.name, "Redis") && !strings.Contains(f.name, "FLUSHALL")
-	})
-	if len(chosen) == 0 {
-		return errors.Join(fmt.Errorf("no fault is called %q", r.Only), r.end())
 	}
 	r.nemesis = &nemesis{
 		target: r.target, faults: chosen, random: rand.New(rand.NewPCG(r.Seed, 0)), length: r.Period, restful: !r.Locks,
@@ -147,12 +159,13 @@ func (r *run) load(ctx context.Context) {
 	late := time.AfterFunc(settleMax, leave)
 	defer late.Stop()
 	working.Wait()
-	r.result.Seen = r.watch.figures()
+	r.result.Seen = append(r.watch.figures(), r.target.noted.figures()...)
 	r.result.Periods, r.result.Incidents = r.nemesis.periods, r.nemesis.incidents
 }
 
 // judge waits until all has settled, at most until a minute after the last fault, and audits.
 func (r *run) judge(ctx context.Context) error {
+	r.target.systems = r.target.cluster.Credentials().Systems // the source may be another one
 	within, cancel := context.WithTimeout(ctx, max(settleMax-(r.bank.now()-r.result.Healed), time.Second))
 	defer cancel()
 	books, err := awaitSettled(within, r.target.systems)
@@ -173,6 +186,7 @@ func (r *run) judge(ctx context.Context) error {
 		return err
 	}
 	r.result.sum(r.bank.ops)
+	r.result.pauses(r.bank.ops)
 	r.result.judgeRun()
 	return nil
 }
@@ -229,6 +243,9 @@ func (r *run) end() error {
 		r.target.cluster.Close()
 	}
 	r.target.network.close()
+	if err := closeDisks(context.Background(), r.clusterDir()); err != nil {
+		return err
+	}
 	if !r.result.OK() {
 		if err := os.Rename(filepath.Join(r.clusterDir(), "logs"), filepath.Join(r.Out, "logs")); err != nil {
 			return fmt.Errorf("keep the logs: %w", err)
@@ -280,14 +297,22 @@ func (r *run) progress(ctx context.Context) {
 	}
 }
 
+// named tells whether a fault is to be chosen from.
+func (c Config) named(f fault) bool {
+	if c.Locks && !strings.Contains(f.name, "Redis") && !strings.Contains(f.name, "FLUSHALL") {
+		return false
+	}
+	return len(c.Only) == 0 || slices.ContainsFunc(c.Only, func(word string) bool { return strings.Contains(f.name, word) })
+}
+
 // command is what repeats a run.
 func (c Config) command() string {
 	words := fmt.Sprintf("make chaos SECONDS=%d SEED=%d", c.Seconds, c.Seed)
 	if c.Locks {
 		words += " ARGS=--locks"
 	}
-	if c.Only != "" {
-		words += fmt.Sprintf(" ARGS='--only %q'", c.Only)
+	if len(c.Only) > 0 {
+		words += fmt.Sprintf(" ARGS='--only %q'", strings.Join(c.Only, ","))
 	}
 	return words
 }

@@ -12,7 +12,11 @@ import (
 // faults are all that can happen to processes and servers. One fault is a name, where it may strike, and how it begins and
 // ends; a new one is a line here.
 func faults() []fault {
-	return slices.Concat(processFaults(), redisFaults(), databaseFaults(), networkFaults(), operatorFaults())
+	all := slices.Concat(processFaults(), redisFaults(), databaseFaults(), failoverFaults(), networkFaults(), peerFaults(), eventFaults(), operatorFaults())
+	if disksPossible() {
+		all = append(all, diskFaults()...)
+	}
+	return all
 }
 
 func processFaults() []fault {
@@ -66,6 +70,14 @@ func start(ctx context.Context, t *target, name string) error {
 func stop(_ context.Context, t *target, name string) error { return t.cluster.Stop(name) }
 
 func thaw(_ context.Context, t *target, name string) error { return t.cluster.Continue(name) }
+
+// source is the process that is the source of a system now.
+func (t *target) source(system string) string {
+	list := t.cluster.Processes()
+	return list[slices.IndexFunc(list, func(s local.Status) bool {
+		return s.Kind == "mysql-source" && strings.HasPrefix(s.Name, system+"-")
+	})].Name
+}
 
 // system is the one that a process belongs to.
 func (t *target) system(process string) local.SystemCredentials {

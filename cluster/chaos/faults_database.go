@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -27,13 +29,16 @@ const (
 
 // database opens a server as its root. Connections are few, and none is kept idle.
 func (t *target) database(name string) (*sql.DB, error) {
-	system := t.system(name)
-	dsn := system.MySQLSourceDSN
-	for i, replica := range system.MySQLReplicaDSNs {
-		if name == fmt.Sprintf("%s-mysql-replica-%d", system.ID, i+1) {
-			dsn = replica
+	system, address := t.system(name), t.address(name)
+	for _, dsn := range slices.Concat([]string{system.MySQLSourceDSN}, system.MySQLReplicaDSNs) { // whoever was the source when the cluster started
+		if strings.Contains(dsn, "("+address+")") {
+			return openDatabase(name, dsn)
 		}
 	}
+	return nil, fmt.Errorf("there is no database %s", name)
+}
+
+func openDatabase(name, dsn string) (*sql.DB, error) {
 	db, err := sql.Open("mysql", dsn+"?timeout=2s&readTimeout=5s")
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)

@@ -10,7 +10,7 @@ import (
 // networkFaults are what can go wrong on the way between two processes, on each kind of way.
 func networkFaults() (all []fault) {
 	for _, way := range []struct{ about, to string }{
-		{"a node and its source", "mysql-source"}, {"a node and a Redis", "redis"}, {"a node and NATS", "nats"}, {"the systems", "-lb"},
+		{"a node and its source", sourceWord}, {"a node and a Redis", "redis"}, {"a node and NATS", "nats"}, {"the systems", systemWord},
 	} {
 		for _, wrong := range []struct {
 			name   string
@@ -28,13 +28,25 @@ func networkFaults() (all []fault) {
 		}
 		all = append(all, fault{"cut between " + way.about, onWay(way.to), every(cut(false)), every(cut(true))})
 	}
-	lost := fault{"lost answers to COMMIT", onWay("mysql-source"), during(losePause, every(loseAnswers)), ended}
+	lost := fault{"lost answers to COMMIT", onWay(sourceWord), during(losePause, every(loseAnswers)), ended}
 	return append(all, lost)
 }
 
-// onWay picks one way to a process of the kind.
+// sourceWord is the kind of a source; any database may be one.
+const sourceWord = "mysql-source"
+
+// onWay picks one way to a process whose name has the word, or to one that is a source now.
 func onWay(word string) func(*target, *rand.Rand) []string {
-	return func(t *target, random *rand.Rand) []string { return []string{pick(random, t.network.to(word))} }
+	return func(t *target, random *rand.Rand) []string {
+		ways := t.network.to(word)
+		if word == sourceWord {
+			ways = nil
+			for _, name := range t.named(sourceWord) {
+				ways = append(ways, t.network.to(name)...)
+			}
+		}
+		return []string{pick(random, ways)}
+	}
 }
 
 func poison(toxics []toxic) func(context.Context, *target, string) error {

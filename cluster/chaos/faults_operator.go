@@ -2,12 +2,15 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"lockstep/cluster/local"
 )
@@ -16,6 +19,7 @@ import (
 func operatorFaults() []fault {
 	all := []fault{
 		{"migration while serving", one("mysql-source"), every(migrate), nothing},
+		{"clock of a node jumps", one("node"), every(jumpClock), every(rightClock)},
 		{"NATS killed and its store wiped", one("nats"), every(wipe), every(start)},
 	}
 	if _, err := exec.LookPath("prlimit"); err == nil { // Linux has it
@@ -38,6 +42,51 @@ func migrate(ctx context.Context, t *target, source string) error {
 		return fmt.Errorf("migrate: %w: %s", err, out)
 	}
 	return nil
+}
+
+const (
+	clockJump = 20 // seconds: more than a signature or a start may be off
+	clockMark = "\n# The clock jumps.\n"
+)
+
+// nodeFile is the configuration of a node.
+func (t *target) nodeFile(node string) string {
+	system := t.system(node).ID
+	return filepath.Join(t.dir, system, strings.TrimPrefix(node, system+"-")+".yaml")
+}
+
+// jumpClock starts a node anew whose clock jumps ahead or back, to the right time, and so on.
+func jumpClock(ctx context.Context, t *target, node string) error {
+	file, err := os.OpenFile(t.nodeFile(node), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	jump := clockJump - 2*clockJump*rand.IntN(2)
+	_, err = fmt.Fprintf(file, "%sfaults: {clock_ahead: %d}\n", clockMark, jump)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	return restart(ctx, t, node)
+}
+
+// rightClock takes the line away again. A failover meanwhile has written the whole file anew.
+func rightClock(ctx context.Context, t *target, node string) error {
+	text, err := os.ReadFile(t.nodeFile(node))
+	if err != nil {
+		return err
+	}
+	right, _, _ := strings.Cut(string(text), clockMark)
+	if err := os.WriteFile(t.nodeFile(node), []byte(right), 0o600); err != nil {
+		return err
+	}
+	return restart(ctx, t, node)
+}
+
+func restart(ctx context.Context, t *target, name string) error {
+	if err := kill(ctx, t, name); err != nil {
+		return err
+	}
+	return start(ctx, t, name)
 }
 
 // wipe makes the broker forget all messages and who has read them.

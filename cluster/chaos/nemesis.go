@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -29,14 +30,40 @@ type Incident struct {
 	Failed string        `json:"failed,omitempty"` // why it was not applied, or not healed
 }
 
+// noted counts what faults did, by what it means.
+type noted struct {
+	mu     sync.Mutex
+	counts map[string]int
+}
+
+func (n *noted) note(meaning string, count int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.counts == nil {
+		n.counts = map[string]int{}
+	}
+	n.counts[meaning] += count
+}
+
+func (n *noted) figures() (all []Figure) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, meaning := range slices.Sorted(maps.Keys(n.counts)) {
+		all = append(all, Figure{Meaning: meaning, Value: float64(n.counts[meaning])})
+	}
+	return all
+}
+
 // target is the cluster that suffers.
 type target struct {
 	cluster *local.Cluster
 	systems []local.SystemCredentials
-	dir     string   // of the cluster
-	binary  string   // that its nodes run
-	network *network // between its processes
-	heal    sync.Map // what a fault left for its heal, by fault and place
+	dir     string           // of the cluster
+	binary  string           // that its nodes run
+	network *network         // between its processes
+	disks   map[string]*disk // on which databases and NATS stand, by process; nil when no fault needs them
+	heal    sync.Map         // what a fault left for its heal, by fault and place
+	noted   noted
 }
 
 const (

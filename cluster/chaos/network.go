@@ -21,7 +21,8 @@ import (
 	"lockstep/cluster/local/process"
 )
 
-// network is a Toxiproxy server with a proxy on each way that a node or a system takes to another process.
+// network is a Toxiproxy server with a proxy on each way that a node or a system takes to another process. Between two systems
+// a liar stands behind it.
 type network struct {
 	server *process.Process
 	api    string
@@ -30,6 +31,7 @@ type network struct {
 	mu    sync.Mutex
 	ways  []string          // named FROM>TO
 	at    map[string]string // where the proxy of a way listens
+	liars map[string]*liar  // of the ways between two systems
 	wrong error             // why there is no proxy on one of them
 }
 
@@ -44,7 +46,7 @@ func openNetwork(ctx context.Context, program, dir string) (*network, error) {
 	address := listener.Addr().String()
 	_ = listener.Close()
 	host, port, _ := net.SplitHostPort(address)
-	n := &network{api: "http://" + address + "/proxies", http: http.Client{Timeout: networkStartMax}, at: map[string]string{}}
+	n := &network{api: "http://" + address + "/proxies", http: http.Client{Timeout: networkStartMax}, at: map[string]string{}, liars: map[string]*liar{}}
 	n.server, err = process.Start(process.Spec{
 		Name: "toxiproxy", Path: program, Args: []string{"-host", host, "-port", port},
 		Env: append(os.Environ(), "LOG_LEVEL=error"), // it tells of every connection otherwise
@@ -67,6 +69,9 @@ func openNetwork(ctx context.Context, program, dir string) (*network, error) {
 }
 
 func (n *network) close() {
+	for _, l := range n.liars {
+		l.close()
+	}
 	n.http.CloseIdleConnections()
 	n.server.Stop(syscall.SIGTERM, time.Second)
 }
@@ -78,6 +83,14 @@ func (n *network) via(from, to, address string) string {
 	way := from + ">" + to
 	if at := n.at[way]; at != "" {
 		return at
+	}
+	if strings.HasSuffix(to, systemWord) {
+		l, err := newLiar(context.Background(), address)
+		if err != nil {
+			n.wrong = errors.Join(n.wrong, err)
+			return address
+		}
+		n.liars[way], address = l, l.listens
 	}
 	var made struct{ Listen string }
 	err := n.ask(context.Background(), http.MethodPost, "", object{"name": way, "listen": "127.0.0.1:0", "upstream": address, "enabled": true}, &made)
@@ -97,6 +110,16 @@ func (n *network) to(word string) []string {
 		_, to, _ := strings.Cut(way, ">")
 		return !strings.Contains(to, word)
 	})
+}
+
+// systemWord ends the name of a process that other systems reach.
+const systemWord = "-lb"
+
+// liar stands on a way between two systems.
+func (n *network) liar(way string) *liar {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.liars[way]
 }
 
 // toxic is something that is wrong with a way, in one direction.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -117,6 +118,33 @@ func (r *Result) sum(ops []Op) {
 		r.Answers = append(r.Answers, key)
 	}
 	slices.SortFunc(r.Answers, func(a, b Answers) int { return b.Count - a.Count })
+}
+
+// pauses tells for how long a system that had lost its source acknowledged no change.
+func (r *Result) pauses(ops []Op) {
+	ends := map[string][]time.Duration{}
+	for _, op := range ops {
+		if !op.Kind.reads() && op.End == Applied {
+			ends[op.System] = append(ends[op.System], op.Return)
+		}
+	}
+	for _, incident := range r.Incidents {
+		if !strings.HasSuffix(incident.Fault, sourceReturns) || incident.Failed != "" {
+			continue
+		}
+		system, _, _ := strings.Cut(incident.On[0], "-")
+		slices.Sort(ends[system])
+		last, longest := incident.From, time.Duration(0)
+		for _, at := range ends[system] {
+			if at > incident.From && at < incident.To {
+				last, longest = at, max(longest, at-last)
+			}
+		}
+		r.Seen = append(r.Seen, Figure{
+			Meaning: fmt.Sprintf("seconds until %s acknowledged changes again, its source lost at %.0f s", system, incident.From.Seconds()),
+			Value:   max(longest, incident.To-last).Seconds(),
+		})
+	}
 }
 
 // what names an answer: its status, and the code of a problem.

@@ -20,6 +20,9 @@ func (s *system) peersConfig(number int) map[string]any {
 func (s *system) authorities(number int) []string {
 	own := []string{address(s.ports.balancer), address(s.ports.nodes[number-1])}
 	for _, other := range s.cluster.options.Systems {
+		if other == s.id {
+			continue // nobody goes that way, and what stands there would wait for ever
+		}
 		if called := s.calledBy(other); !slices.Contains(own, called) {
 			own = append(own, called)
 		}
