@@ -67,14 +67,6 @@ var failoverMutants = []mutant{
 		failure: "at a source that takes no writes reads",
 	},
 	{
-		name: "token-of-the-next-epoch",
-		file: "node/store/token.go",
-		old:  "meant.epoch > s.Epoch() {",
-		new:  "meant.epoch < 0 {",
-		pkg:  "./node/store", test: "TestReadsOnServersThatFail",
-		failure: "of the next epoch reads",
-	},
-	{
 		name: "epoch-falls",
 		file: "node/store/epoch.go",
 		old:  "	if epoch < s.Epoch() {",

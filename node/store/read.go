@@ -30,13 +30,9 @@ const (
 // Read runs fn on a replica that is fresh enough, waiting at most TokenWaitMax for one to reach the token, and else on
 // the source. What a replica misses (ErrMiss) or fails at is asked again at the source, so fn must be able to run twice.
 // A refusal of fn (*ledger.Error) is returned as it is; when no server can answer, the error holds the refusal
-// SourceUnavailable. So it does while the source takes no writes, for it may have been replaced, and for a token of an epoch
-// that is still to come here.
+// SourceUnavailable. So it does while the source takes no writes, for it may have been replaced.
 func (s *Store) Read(ctx context.Context, want Consistency, fn func(context.Context, *Queries) error) (ReadFrom, error) {
 	needs, gtid := s.need(want)
-	if needs == needEpoch {
-		return FromSource, fmt.Errorf("%w: the token is of an epoch that this node has not seen yet", unavailable())
-	}
 	if needs != needSource {
 		err := s.readReplicas(ctx, gtid, fn)
 		if err == nil || isRefusal(err) {

@@ -59,24 +59,19 @@ const (
 	needNothing  need = iota // any state will do
 	needPosition             // a replica that has reached the GTID
 	needSource
-	needEpoch // none yet: nodes that know of a later epoch have seen another source
 )
 
 // need judges a client's token. Whoever sends one wants to read at least some write: when it cannot be told which, because
 // the token is unreadable, another system's or of another epoch, whose GTIDs mean something else there, or has no GTID,
-// only the source is sure to show it. Not even that is when the epoch is later than ours: it was begun at another server, perhaps,
-// that we are about to follow.
+// only the source is sure to show it. (A server that was replaced as the source takes no writes, and is not believed.)
 func (s *Store) need(want Consistency) (need, string) {
-	meant, readable := want.Token.mark()
-	if readable && meant.system == s.config.System && meant.epoch > s.Epoch() {
-		return needEpoch, ""
-	}
 	if want.Source {
 		return needSource, ""
 	}
 	if want.Token == "" {
 		return needNothing, ""
 	}
+	meant, readable := want.Token.mark()
 	if !readable || meant.system != s.config.System || meant.epoch != s.Epoch() || meant.gtid == "" {
 		return needSource, ""
 	}
