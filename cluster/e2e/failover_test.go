@@ -27,6 +27,9 @@ func TestLostSourceIsReplacedUnderLoad(t *testing.T) {
 		h.flows(t)
 		lost := h.source
 		if by == "killed" { // while one of the replicas has not received the last commits
+			for _, replica := range []string{replicaName, "alpha-mysql-replica-2"} { // until it has, it could have forgotten some
+				eventually(t, replica+" has caught up", func() bool { return h.said(replica, "has caught up") })
+			}
 			onServer(t, h.dsn(t, replicaName), execute("STOP SLAVE IO_THREAD"))
 			h.flows(t)
 		}

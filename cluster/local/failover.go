@@ -148,7 +148,9 @@ func (s *system) catchUp(ctx context.Context, source *database) {
 			f.catching = catching{asked: asked, target: target}
 		}
 		reached, err := f.position(ctx)
-		f.catching.done = err == nil && reached >= f.catching.target
+		if f.catching.done = err == nil && reached >= f.catching.target; f.complete() {
+			s.cluster.event(f.member.name, "has caught up, and may take the place of "+source.member.name)
+		}
 	}
 }
 
