@@ -135,8 +135,9 @@ func (x *crossing) failsOver(t *testing.T, l *crossLoad, stop func(), inside []*
 		x.promotes(t, side)
 	}
 	at := l.atLoss(t, x, names...)
+	var lost [2][]string
 	for i, side := range sides {
-		lost := l.lost(at.books, x, side)
+		lost = l.lost(at.books, x, side)
 		t.Logf("%s has forgotten %d acknowledged transfers to the other system and %d from there", x.systemOf(side), len(lost[side]), len(lost[1-side]))
 		if len(lost[0]) == 0 || len(lost[1]) == 0 {
 			t.Errorf("%s has forgotten %d transfers of alpha and %d of beta: nothing was tested", x.systemOf(side), len(lost[0]), len(lost[1]))
@@ -157,8 +158,9 @@ func (x *crossing) failsOver(t *testing.T, l *crossLoad, stop func(), inside []*
 	stop()
 	x.alike(t, alikeMaxWait)
 	forgotten, again := l.afterForgetting(t, x, at)
-	if len(sides) == 1 && forgotten > clients/2 || again > 0 {
-		t.Errorf("%d acknowledged payments are forgotten, %d were made again, and each side's clients had %d in hand", forgotten, again, clients/2)
+	// What both sides forget was acknowledged and not published yet: the last tenths of the lost second on a busy machine.
+	if len(sides) == 1 && 2*forgotten > len(lost[sides[0]]) || again > 0 {
+		t.Errorf("%d acknowledged payments are forgotten of %d that were lost, and %d were made again", forgotten, len(lost[sides[0]]), again)
 	}
 	t.Logf("clients heard %v", l.heard)
 }
