@@ -265,26 +265,6 @@ func (s *Store) MakeStripe(ctx context.Context, lane ledger.Lane, system ledger.
 	return nil
 }
 
-// bulk gathers the rows of one statement.
-type bulk struct {
-	rows, columns int
-	args          []any
-}
-
-func (b *bulk) row(values ...any) {
-	b.rows, b.columns = b.rows+1, len(values)
-	b.args = append(b.args, values...)
-}
-
-// queue keeps the rows for the next flush; without any it does nothing.
-func (b *bulk) queue(tx *Tx, insert, onDuplicate string) {
-	if b.rows == 0 {
-		return
-	}
-	row := "(" + marks(b.columns) + ")"
-	tx.queue(insert+" VALUES "+strings.Repeat(row+",", b.rows-1)+row+onDuplicate, b.args...)
-}
-
 func marks(n int) string { return strings.Repeat("?,", n-1) + "?" }
 
 func anys[T any](values []T) []any {
