@@ -286,7 +286,7 @@ func (w *world) locker(prefix string, addrs ...string) *locks.Locker {
 	if len(addrs) == 0 {
 		config.Addrs = servers.Shared(w).RedisAddrs
 	}
-	config.Timeout = 500 * time.Millisecond // a busy test machine is not a dead server
+	config.Timeout = 300 * time.Millisecond // a busy test machine is not a dead server
 	locker, err := locks.Open(config)
 	must(w, err)
 	w.Cleanup(func() { _ = locker.Close() })
