@@ -85,11 +85,16 @@ export function surprise(what, answer) {
 
 // post makes a change that counts: it is repeated under its key until its answer is settled, for `patience` seconds. The
 // effects, pairs of a place and minor units, are told to the books when it was acknowledged; null says that this was told
-// before. Refusals with other codes than the given ones are unexpected.
-export function post(data, id, path, body, { effects = [], refusals = [], key = crypto.randomUUID(), patience = 30, tags = {}, ...how } = {}) {
+// before. Refusals with other codes than the given ones are unexpected. `tried` hears of each try when it began and how it was
+// answered.
+export function post(data, id, path, body, { effects = [], refusals = [], key = crypto.randomUUID(), patience = 30, tags = {}, tried, ...how } = {}) {
   const until = Date.now() + patience * 1000;
   for (let tries = 1; ; tries++) {
+    const began = Date.now();
     const answer = call(id, 'POST', path, { body, key, token: token(data, id), ...how });
+    if (tried) {
+      tried(began, answer);
+    }
     if (answer.settled) {
       judge(answer, path, effects, refusals, tags);
       return answer;
