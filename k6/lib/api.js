@@ -63,11 +63,12 @@ export function params(method, path, { token, key, headers = {}, wait, timeout, 
   return { headers: all, timeout: timeout || answerMax, tags: { name: `${method} ${route}` }, redirects: 0, jar, responseType: 'text' };
 }
 
-// call asks once. `base` is an address other than the balancer's.
-export function call(id, method, path, { body, base, ...how } = {}) {
+// call asks once. `base` is an address other than the balancer's; `patient` says that the caller asks again when there is no
+// good answer, and nothing is amiss then.
+export function call(id, method, path, { body, base, patient, ...how } = {}) {
   const text = body === undefined ? null : JSON.stringify(body);
   const answer = new Answer(http.request(method, (base || system(id).base_url) + path, text, params(method, path, how)));
-  if (answer.status === 0 || answer.status >= 500) {
+  if (!patient && (answer.status === 0 || answer.status >= 500)) {
     broken.add(1, { code: answer.code || 'none' });
   }
   return answer;
