@@ -1,13 +1,12 @@
-// A steady load of everything for as long as one likes (SECONDS=36000): transfers inside and between the systems, deposits,
-// withdrawals, holds, repeats of old requests, statements. The last third is served as the first was, the nodes' memory stays
-// bounded, and nothing is missing in the books.
+// A steady load of everything for as long as one likes (SECONDS=36000). The last third is served as the first was, the nodes'
+// memory stays bounded, and nothing is missing in the books.
 import exec from 'k6/execution';
 import { Counter } from 'k6/metrics';
 
-import { get, surprise } from './lib/api.js';
-import { amount, audit, begin, common, deposit, holdAndEnd, noteMemory, open, settings, some, transfer, two, withdraw } from './lib/bank.js';
+import { audit, begin, common, noteMemory, open, settings } from './lib/bank.js';
 import { alpha, beta } from './lib/cluster.js';
 import { pick, seconds } from './lib/form.js';
+import { mix } from './lib/mix.js';
 import { summary } from './lib/report.js';
 
 const ids = [alpha, beta()];
@@ -48,40 +47,8 @@ export function setup() {
 export default function (data) {
   const third = ['first', 'middle', 'last'][Math.min(2, Math.floor((Date.now() - data.began) / (length * 1000 / 3)))];
   exec.vu.metrics.tags.third = third;
-  const id = some(ids);
-  const [from, to] = two(data.accounts[id]);
-  const dice = Math.random();
-  if (dice < 0.15) {
-    const payee = some(data.accounts[id === ids[0] ? ids[1] : ids[0]]);
-    transfer(data, id, from, payee, amount(), { wait: 10, tags: { kind: 'cross' } });
-  } else if (dice < 0.5) {
-    transfer(data, id, from, to, amount());
-  } else if (dice < 0.6) {
-    deposit(data, id, to, amount());
-  } else if (dice < 0.7) {
-    withdraw(data, id, from, amount());
-  } else if (dice < 0.8) {
-    holdAndEnd(data, id, from, to, 1 + amount());
-  } else if (dice < 0.9) {
-    twice(data, id, from, to);
-  } else {
-    const answer = get(data, id, `/v1/accounts/${from.number}/entries?limit=20`);
-    if (answer.status !== 200) {
-      surprise('a statement', answer);
-    }
-  }
+  mix(data, ids);
   tired.add(third === 'last' ? 1 : third === 'first' ? -0.9 : 0);
-}
-
-// twice sends a transfer again that was acknowledged: the answer is the same, and it is told to the books once.
-function twice(data, id, from, to) {
-  const key = crypto.randomUUID();
-  const minor = amount();
-  const first = transfer(data, id, from, to, minor, { key });
-  const second = transfer(data, id, from, to, minor, { key, effects: null });
-  if (second.text !== first.text || second.headers['Idempotency-Replayed'] !== 'true') {
-    surprise('a repeat', second);
-  }
 }
 
 export function watch() {

@@ -115,11 +115,12 @@ type Config struct {
 }
 
 // Default returns the durations that suit servers on the same network. Addrs
-// and Prefix are the caller's to fill in.
+// and Prefix are the caller's to fill in. A process that died blocks its names
+// for a second and a half: whoever waits for them is served within two.
 func Default() Config {
 	return Config{
 		Prefix:  "lock",
-		TTL:     3 * time.Second,
+		TTL:     1500 * time.Millisecond,
 		Timeout: 50 * time.Millisecond,
 		Probe:   100 * time.Millisecond,
 	}

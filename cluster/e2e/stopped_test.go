@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	lockTTL = 3 * time.Second         // of a node's Redis locks
+	lockTTL = 1500 * time.Millisecond // of a node's Redis locks
 	freeMax = lockTTL + 6*time.Second // the accounts of a stopped batch are free after this
 )
 

@@ -314,6 +314,16 @@ func (c *Cluster) StartProcess(ctx context.Context, name string) error {
 	return c.with(name, func(m *member) error { return m.wantUp(ctx) })
 }
 
+// Restart ends a process that runs in good order, as an upgrade would, and returns when its successor is ready.
+func (c *Cluster) Restart(ctx context.Context, name string) error {
+	return c.with(name, func(m *member) error {
+		if state := m.snapshot().State; state != Running {
+			return fmt.Errorf("%s is %s, so it cannot be restarted", name, state)
+		}
+		return m.recycle(ctx, startWaitMax)
+	})
+}
+
 // Flush makes a Redis server forget all locks.
 func (c *Cluster) Flush(ctx context.Context, name string) error {
 	return c.with(name, func(m *member) error {

@@ -20,6 +20,7 @@ import (
 //	POST /processes/{name}/stop     SIGSTOP
 //	POST /processes/{name}/cont     SIGCONT
 //	POST /processes/{name}/start    ends kill?down=1 or stop; answers when it is ready
+//	POST /processes/{name}/restart  ends it in good order; answers when its successor is ready
 //	POST /redis/{name}/flush        forgets all locks
 //	POST /shutdown                  ends the cluster
 //
@@ -33,8 +34,12 @@ type control struct {
 	served   chan struct{} // closed when serving ended; nil before it begins
 }
 
-// startWaitMax bounds how long a start over the control address may take.
-const startWaitMax = 30 * time.Second
+// Bounds of what the control address waits for: a start, and any answer, of which a restart takes longest, for a node
+// drains before it.
+const (
+	startWaitMax  = 30 * time.Second
+	answerWaitMax = nodeGrace + startWaitMax + 5*time.Second
+)
 
 func newControl(c *Cluster, listener net.Listener) *control {
 	k := &control{cluster: c, listener: listener, token: newSecret()}
@@ -83,6 +88,7 @@ func (k *control) routes() http.Handler {
 		defer cancel()
 		return c.StartProcess(ctx, name)
 	})
+	post("/processes/{name}/restart", func(r *http.Request, name string) error { return c.Restart(r.Context(), name) })
 	post("/redis/{name}/flush", func(r *http.Request, name string) error { return c.Flush(r.Context(), name) })
 	post("/shutdown", func(*http.Request, string) error { c.askForEnd(); return nil })
 	return mux
@@ -128,7 +134,7 @@ type Controller struct {
 
 // Control returns the controller of the cluster that these credentials belong to.
 func (c Credentials) Control() *Controller {
-	return &Controller{url: c.ControlURL, token: c.ControlToken, http: &http.Client{Timeout: startWaitMax + 5*time.Second}}
+	return &Controller{url: c.ControlURL, token: c.ControlToken, http: &http.Client{Timeout: answerWaitMax}}
 }
 
 // Processes tells the state of every process.
@@ -140,7 +146,7 @@ func (c *Controller) Processes(ctx context.Context) ([]Status, error) {
 	return answer.Processes, err
 }
 
-// Do applies a verb, which is kill, stop, cont or start, to a process.
+// Do applies a verb, which is kill, stop, cont, start or restart, to a process.
 func (c *Controller) Do(ctx context.Context, verb, process string, down bool) error {
 	query := ""
 	if down {

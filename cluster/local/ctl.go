@@ -10,12 +10,13 @@ import (
 type CtlCommand struct {
 	Dir string `default:".lockstep" type:"path" help:"The directory of the cluster."`
 
-	Ps    psCommand    `cmd:"" help:"List the processes and what they do."`
-	Kill  killCommand  `cmd:"" help:"Kill a process (SIGKILL); the supervisor starts it again within 2 s."`
-	Stop  stopCommand  `cmd:"" help:"Freeze a process where it stands (SIGSTOP)."`
-	Cont  contCommand  `cmd:"" help:"Let a frozen process go on (SIGCONT)."`
-	Start startCommand `cmd:"" help:"End a 'kill --down' or a 'stop'; returns when the process is ready."`
-	Flush flushCommand `cmd:"" help:"Make a Redis server forget all locks."`
+	Ps      psCommand      `cmd:"" help:"List the processes and what they do."`
+	Kill    killCommand    `cmd:"" help:"Kill a process (SIGKILL); the supervisor starts it again within 2 s."`
+	Stop    stopCommand    `cmd:"" help:"Freeze a process where it stands (SIGSTOP)."`
+	Cont    contCommand    `cmd:"" help:"Let a frozen process go on (SIGCONT)."`
+	Start   startCommand   `cmd:"" help:"End a 'kill --down' or a 'stop'; returns when the process is ready."`
+	Restart restartCommand `cmd:"" help:"End a process in good order (SIGTERM); returns when it runs again and is ready."`
+	Flush   flushCommand   `cmd:"" help:"Make a Redis server forget all locks."`
 }
 
 func (c *CtlCommand) controller() (*Controller, error) {
@@ -82,6 +83,12 @@ type startCommand struct{ processArg }
 
 func (s *startCommand) Run(ctx context.Context, out io.Writer, ctl *CtlCommand) error {
 	return ctl.do(ctx, out, "start", s.Process, false)
+}
+
+type restartCommand struct{ processArg }
+
+func (r *restartCommand) Run(ctx context.Context, out io.Writer, ctl *CtlCommand) error {
+	return ctl.do(ctx, out, "restart", r.Process, false)
 }
 
 type flushCommand struct {

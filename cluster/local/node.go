@@ -28,6 +28,9 @@ const (
 	clientScopes = "accounts:read accounts:write money:deposit money:withdraw money:transfer money:read webhooks:write"
 )
 
+// nodeGrace is what a node gets to end: its drain waits for the longest request, which may take 30 s.
+const nodeGrace = 45 * time.Second
+
 // node is one node of the system, run from the lockstep program.
 func (s *system) node(number int) *member {
 	m := s.member(fmt.Sprintf("node-%d", number), kindNode, s.ports.nodes[number-1], s.ports.admin[number-1])
@@ -35,7 +38,7 @@ func (s *system) node(number int) *member {
 	m.prepare = func(context.Context) error { return s.writeNodeConfig(config, number) }
 	m.spec.Path, m.spec.Args = s.cluster.options.Binary, []string{"node", "--config", config}
 	m.spec.Env = s.nodeEnv()
-	m.grace = 45 * time.Second // a drain waits for the longest request, which may take 30 s
+	m.grace = nodeGrace
 	m.probe = func(ctx context.Context) error { return getReady(ctx, m.address) }
 	return m
 }

@@ -34,6 +34,7 @@ func TestARunningCluster(t *testing.T) {
 		{"sends a POST that reached a node to no other", noSecondNode},
 		{"is overloaded without nodes", noNodes},
 		{"keeps down what was killed down, until start", keptDown},
+		{"lets a process that it restarts end in good order", restarted},
 		{"is silent where a process was stopped, until cont", silent},
 		{"forgets locks by flush", flush},
 		{"carries events over a kill and a freeze of NATS", carriesEvents},
@@ -113,6 +114,31 @@ func keptDown(t *testing.T, cluster *local.Cluster, _ local.Options) {
 	}
 	if s := status(t, cluster, name); s.State != local.Running || s.Restarts != before.Restarts+1 {
 		t.Errorf("its status is %+v", s)
+	}
+}
+
+func restarted(t *testing.T, cluster *local.Cluster, o local.Options) {
+	const name = "alpha-redis-2"
+	before := status(t, cluster, name)
+	if err := cluster.Credentials().Control().Do(t.Context(), "restart", name, false); err != nil {
+		t.Fatal(err)
+	}
+	after := status(t, cluster, name)
+	if after.State != local.Running || after.PID == before.PID || after.Restarts != before.Restarts+1 {
+		t.Errorf("its status was %+v and is %+v", before, after)
+	}
+	log, err := os.ReadFile(filepath.Join(o.Dir, "logs", name+".log"))
+	if err != nil || !strings.Contains(string(log), "Received SIGTERM") {
+		t.Errorf("it did not end in good order (%v)", err)
+	}
+	if err := cluster.Kill(name, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.Restart(t.Context(), name); err == nil || !strings.Contains(err.Error(), "is down") {
+		t.Errorf("what is kept down is restarted: %v", err)
+	}
+	if err := cluster.StartProcess(t.Context(), name); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -198,6 +198,6 @@ func addresses(all Credentials, dir string) string {
 	}
 	fmt.Fprintf(&b, "people   alice and bob sign in at %s/wallet\n", all.Systems[0].BaseURL)
 	fmt.Fprintf(&b, "secrets  %s\n", credentialsPath(dir))
-	fmt.Fprintf(&b, "control  lockstep ctl ps|kill|stop|cont|start|flush  (%s)", all.ControlURL)
+	fmt.Fprintf(&b, "control  lockstep ctl ps|kill|stop|cont|start|restart|flush  (%s)", all.ControlURL)
 	return b.String()
 }

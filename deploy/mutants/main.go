@@ -53,7 +53,7 @@ func main() {
 	only := flag.String("only", "", "run the mutants whose name contains one of these, by commas")
 	list := flag.Bool("list", false, "list the mutants and end")
 	parallel := flag.Int("p", 2, "run so many mutants at a time")
-	k6 := flag.Bool("k6", false, "run those that k6's scripts must notice instead, which takes a quarter of an hour")
+	k6 := flag.Bool("k6", false, "run those that k6's scripts must notice instead, which takes half an hour")
 	flag.Parse()
 	all, timeout := mutants, testTimeout
 	if *k6 {

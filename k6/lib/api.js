@@ -63,11 +63,12 @@ export function params(method, path, { token, key, headers = {}, wait, timeout, 
   return { headers: all, timeout: timeout || answerMax, tags: { name: `${method} ${route}` }, redirects: 0, jar, responseType: 'text' };
 }
 
-// call asks once. `base` is an address other than the balancer's.
-export function call(id, method, path, { body, base, ...how } = {}) {
+// call asks once. `base` is an address other than the balancer's; `patient` says that the caller asks again when there is no
+// good answer, and nothing is amiss then.
+export function call(id, method, path, { body, base, patient, ...how } = {}) {
   const text = body === undefined ? null : JSON.stringify(body);
   const answer = new Answer(http.request(method, (base || system(id).base_url) + path, text, params(method, path, how)));
-  if (answer.status === 0 || answer.status >= 500) {
+  if (!patient && (answer.status === 0 || answer.status >= 500)) {
     broken.add(1, { code: answer.code || 'none' });
   }
   return answer;
@@ -85,11 +86,16 @@ export function surprise(what, answer) {
 
 // post makes a change that counts: it is repeated under its key until its answer is settled, for `patience` seconds. The
 // effects, pairs of a place and minor units, are told to the books when it was acknowledged; null says that this was told
-// before. Refusals with other codes than the given ones are unexpected.
-export function post(data, id, path, body, { effects = [], refusals = [], key = crypto.randomUUID(), patience = 30, tags = {}, ...how } = {}) {
+// before. Refusals with other codes than the given ones are unexpected. `tried` hears of each try when it began and how it was
+// answered.
+export function post(data, id, path, body, { effects = [], refusals = [], key = crypto.randomUUID(), patience = 30, tags = {}, tried, ...how } = {}) {
   const until = Date.now() + patience * 1000;
   for (let tries = 1; ; tries++) {
+    const began = Date.now();
     const answer = call(id, 'POST', path, { body, key, token: token(data, id), ...how });
+    if (tried) {
+      tried(began, answer);
+    }
     if (answer.settled) {
       judge(answer, path, effects, refusals, tags);
       return answer;

@@ -6,7 +6,7 @@ import { cluster } from './cluster.js';
 // The control address of the local cluster: k6 cannot start or stop processes, but its supervisor can.
 function ask(method, path) {
   const answer = http.request(method, cluster.control_url + path, null, {
-    headers: { Authorization: `Bearer ${cluster.control_token}` }, tags: { name: 'control' }, responseType: 'text', timeout: '45s',
+    headers: { Authorization: `Bearer ${cluster.control_token}` }, tags: { name: 'control' }, responseType: 'text', timeout: '90s',
   });
   if (answer.status !== 200) {
     throw new Error(`control: ${method} ${path}: ${answer.status} ${answer.error} ${answer.body}`);
@@ -14,7 +14,7 @@ function ask(method, path) {
   return JSON.parse(answer.body);
 }
 
-// control applies a verb to a process: kill, stop, cont or start.
+// control applies a verb to a process: kill, stop, cont, start or restart; 'kill?down=1' keeps it down until start.
 export function control(verb, process) {
   ask('POST', `/processes/${process}/${verb}`);
 }

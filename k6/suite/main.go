@@ -22,7 +22,7 @@ import (
 )
 
 // scripts are all there are, in the order in which they run: faults come last.
-var scripts = []string{"smoke", "load", "concurrency", "deadlock", "idempotency", "cross", "login", "spike", "soak", "chaos"}
+var scripts = []string{"smoke", "load", "concurrency", "deadlock", "idempotency", "cross", "login", "spike", "soak", "restart", "kill", "chaos"}
 
 // settleMax is how long money may stand between two systems after the last script.
 const settleMax = 60 * time.Second
@@ -30,7 +30,7 @@ const settleMax = 60 * time.Second
 var errFailed = errors.New("failed")
 
 type command struct {
-	Scripts []string `arg:"" optional:"" help:"Scripts to run: smoke, load, concurrency, deadlock, idempotency, cross, login, spike, soak, chaos. Default: all."`
+	Scripts []string `arg:"" optional:"" help:"Scripts to run: smoke, load, concurrency, deadlock, idempotency, cross, login, spike, soak, restart, kill, chaos; default: all of these. And upgrade, which compiles an earlier commit and has a cluster of its own."`
 	Form    string   `enum:"short,long" default:"short" help:"How long the scripts take: short or long."`
 	Seconds int      `help:"Length of each script's main part, instead of its form's."`
 	Seed    int      `help:"Order of the faults of chaos."`
@@ -41,8 +41,8 @@ type command struct {
 // Validate refuses names that no script has.
 func (c *command) Validate() error {
 	for _, name := range c.Scripts {
-		if !slices.Contains(scripts, name) {
-			return fmt.Errorf("there is no script %q, only %s", name, strings.Join(scripts, ", "))
+		if name != upgradeName && !slices.Contains(scripts, name) {
+			return fmt.Errorf("there is no script %q, only %s and %s", name, strings.Join(scripts, ", "), upgradeName)
 		}
 	}
 	return nil
@@ -64,25 +64,30 @@ func (c *command) run(ctx context.Context, out io.Writer) error {
 	if err := os.MkdirAll(c.Out, 0o755); err != nil {
 		return fmt.Errorf("make a place for the report: %w", err)
 	}
-	stop, err := c.cluster(ctx, out)
-	if err != nil {
-		return err
-	}
-	defer stop()
 	picked := c.Scripts
 	if len(picked) == 0 {
 		picked = scripts
 	}
+	shared := slices.ContainsFunc(picked, func(name string) bool { return name != upgradeName })
+	if shared {
+		stop, err := c.cluster(ctx, out)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	began := time.Now()
 	r := report{At: began, Form: c.Form}
 	for _, name := range picked {
-		result := c.script(name).run(ctx, out)
+		result := c.play(ctx, name, out)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		r.Results = append(r.Results, result)
 	}
-	r.Books = c.verify(ctx, out)
+	if shared {
+		r.Books = verifyBooks(ctx, c.Dir, filepath.Join(c.Out, "verify.log"), out)
+	}
 	r.Took = time.Since(began)
 	path := filepath.Join(c.Out, "report.html")
 	if err := r.write(path); err != nil {
@@ -90,6 +95,15 @@ func (c *command) run(ctx context.Context, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "\n%d scripts in %s; the report is %s\n", len(picked), r.Took.Round(time.Second), path)
 	return r.verdict()
+}
+
+// play runs a script.
+func (c *command) play(ctx context.Context, name string, out io.Writer) result {
+	if name != upgradeName {
+		return c.script(name).run(ctx, out)
+	}
+	u := upgrade{root: ".", dir: filepath.Join(c.Dir, upgradeName), bin: ".lockstep/bin", next: "bin/lockstep"}
+	return u.run(ctx, c.script(name), out)
 }
 
 func (c *command) script(name string) script {
@@ -121,15 +135,15 @@ func (c *command) cluster(ctx context.Context, out io.Writer) (stop func(), err 
 	return cluster.Close, nil
 }
 
-// verify recomputes all invariants, and those between the systems.
-func (c *command) verify(ctx context.Context, out io.Writer) error {
-	log, err := os.Create(filepath.Join(c.Out, "verify.log"))
+// verifyBooks recomputes all invariants of the cluster in dir, and those between the systems.
+func verifyBooks(ctx context.Context, dir, path string, out io.Writer) error {
+	log, err := os.Create(path)
 	if err != nil {
 		return fmt.Errorf("keep what verify says: %w", err)
 	}
 	defer log.Close()
 	began := time.Now()
-	check := verify.Command{All: true, Dir: c.Dir, SettledWithin: settleMax}
+	check := verify.Command{All: true, Dir: dir, SettledWithin: settleMax}
 	if err := check.Run(ctx, log); err != nil {
 		return fmt.Errorf("lockstep verify --all: %w; see %s", err, log.Name())
 	}

@@ -62,6 +62,17 @@ func (r result) rules() []rule {
 	return rules
 }
 
+// held is nil when all rules hold.
+func (r result) held() error {
+	var failures []error
+	for _, one := range r.rules() {
+		if !one.OK {
+			failures = append(failures, fmt.Errorf("%s: %w: %s %s: %s", r.Name, errFailed, one.Metric, one.Rule, one.Value))
+		}
+	}
+	return errors.Join(failures...)
+}
+
 // Rules are for the page.
 func (r result) Rules() []rule { return r.rules() }
 

@@ -105,7 +105,8 @@ func lastWords(path string) string {
 	return strings.Join(words[max(0, len(words)-most):], "\n")
 }
 
-// read takes what k6 has written. A run without thresholds has shown nothing.
+// read takes what k6 has written. A run without thresholds has shown nothing; rules that a script makes of its own are not
+// in k6's exit status.
 func (s script) read(r *result) error {
 	text, err := os.ReadFile(s.file(".json"))
 	if err != nil {
@@ -126,6 +127,8 @@ func (s script) read(r *result) error {
 		return fmt.Errorf("read the record of %s: %w", s.name, err)
 	}
 	defer record.Close()
-	r.Seconds, err = readRecord(record)
-	return err
+	if r.Seconds, err = readRecord(record); err != nil {
+		return err
+	}
+	return r.held()
 }

@@ -109,3 +109,12 @@ func TestScript(t *testing.T) {
 		})
 	}
 }
+
+// The nodes of the release before are replaced by those of these sources, and no client notices.
+func TestUpgrade(t *testing.T) {
+	u := upgrade{root: "../..", dir: filepath.Join(house.dir, upgradeName), bin: "../../.lockstep/bin", next: program()}
+	s := script{name: upgradeName, dir: "..", k6: "../../.lockstep/bin/k6", out: t.TempDir()}
+	if r := u.run(t.Context(), s, os.Stdout); r.Err != nil {
+		t.Error(r.Err)
+	}
+}

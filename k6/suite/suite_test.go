@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -12,10 +13,11 @@ import (
 func TestEveryScriptIsRun(t *testing.T) {
 	t.Parallel()
 	found, err := filepath.Glob("../*.js")
-	if err != nil || len(found) != len(scripts) {
-		t.Errorf("%d scripts are there and %d are run: %v", len(found), len(scripts), err)
+	all := append(slices.Clone(scripts), upgradeName)
+	if err != nil || len(found) != len(all) {
+		t.Errorf("%d scripts are there and %d are run: %v", len(found), len(all), err)
 	}
-	for _, name := range scripts {
+	for _, name := range all {
 		if _, err := os.Stat(filepath.Join("..", name+".js")); err != nil {
 			t.Error(err)
 		}
@@ -65,6 +67,7 @@ func TestNothingShownIsAFailure(t *testing.T) {
 		"all there":         {figures, record, ""},
 		"no figures":        {"", record, "read the figures"},
 		"no threshold":      {`{"metrics":{"paid":{"type":"counter","values":{"count":7}}}}`, record, "no threshold was judged"},
+		"a rule is broken":  {strings.Replace(figures, "true", "false", 1), record, "failed: paid count>0: 7"},
 		"no record":         {figures, "", "read the record"},
 		"a value too few":   {figures, strings.Replace(record, "[7,7],", "", 1), "1 values for 2 metrics"},
 		"in another order":  {figures, strings.Replace(record, "[7,7],[1795767444145]", "[1795767444145],[7]", 1), "in another order"},

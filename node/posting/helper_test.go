@@ -278,6 +278,9 @@ func (f *faults) reach(point string) error {
 	return waiting[0]()
 }
 
+// lockTTL is how long the locks of the tests' nodes live: longer than those of others, as all takes longer here.
+const lockTTL = 3 * time.Second
+
 // locker takes locks on the shared Redis servers, under a prefix that its users share.
 func (w *world) locker(prefix string, addrs ...string) *locks.Locker {
 	w.Helper()
@@ -286,7 +289,7 @@ func (w *world) locker(prefix string, addrs ...string) *locks.Locker {
 	if len(addrs) == 0 {
 		config.Addrs = servers.Shared(w).RedisAddrs
 	}
-	config.Timeout = 500 * time.Millisecond // a busy test machine is not a dead server
+	config.Timeout, config.TTL = 500*time.Millisecond, lockTTL // a busy test machine is not a dead server
 	locker, err := locks.Open(config)
 	must(w, err)
 	w.Cleanup(func() { _ = locker.Close() })

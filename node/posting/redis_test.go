@@ -181,7 +181,7 @@ func storm(t *testing.T, w *world, nodes []*node, length time.Duration) []int64 
 
 // slowToGiveBack keeps scripts back that do not end with the time that a lock lives: those that release.
 func slowToGiveBack(question []byte) time.Duration {
-	ttl := []byte(strconv.FormatInt(locks.Default().TTL.Milliseconds(), 10) + "\r\n")
+	ttl := []byte(strconv.FormatInt(lockTTL.Milliseconds(), 10) + "\r\n")
 	if bytes.Contains(bytes.ToUpper(question), []byte("EVAL")) && !bytes.HasSuffix(question, ttl) {
 		return 80 * time.Millisecond
 	}
