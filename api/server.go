@@ -44,6 +44,7 @@ type Deps struct {
 	Engine      posting.Submitter
 	Store       Store
 	Peers       *Peers // nil: there are no other systems
+	Webhooks    Webhooks
 	Authority   Authority
 	People      People // nil: nobody signs in
 	Logins      Logins // nil: there is no OpenID provider
