@@ -55,7 +55,7 @@ func (c Config) Validate() error {
 }
 
 // settleMax is how long writing down what came of an attempt may take, before another node may try it again.
-const settleMax = 20 * time.Second
+const settleMax = 10 * time.Second
 
 // lease is how long a claimed delivery is in one dispatcher's hands.
 func (c Config) lease() time.Duration { return c.Timeout + settleMax }

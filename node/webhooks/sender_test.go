@@ -65,13 +65,13 @@ func TestAPrivateAddressIsNeverDialled(t *testing.T) {
 func TestARedirectIsNotFollowed(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newReceiver(t)
-	detour := httptest.NewServer(http.RedirectHandler(r.URL, http.StatusTemporaryRedirect))
+	detour := httptest.NewServer(http.RedirectHandler(r.URL, http.StatusFound))
 	t.Cleanup(detour.Close)
 	hook, secret := w.hook(detour.URL)
 	r.trust(secret)
 	w.dispatch()
 	w.tell(hook, "h", "pending")
-	if reason := w.reasonOf("hold:h"); !strings.Contains(reason, "307") {
+	if reason := w.reasonOf("hold:h"); !strings.Contains(reason, "302") {
 		t.Errorf("the log says %q", reason)
 	}
 	w.eventually("it is tried again", func() bool {
