@@ -1,7 +1,9 @@
 package node_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -119,7 +121,7 @@ func TestAWebhookHearsWhatHappensToItsOwnersAccounts(t *testing.T) {
 	w := newWorldWith(t, webhookKeys())
 	s, r := w.alpha, newReceiver(t)
 	before := s.funded("1000")
-	s.hook(r)
+	hook := s.hook(r)
 	payee := s.funded("5")
 	transfer, err := s.client.Transfer(s.context(), client.Payment{From: before, To: payee, Amount: "7", Currency: krw, Reference: "r1"})
 	must(t, err)
@@ -149,6 +151,36 @@ func TestAWebhookHearsWhatHappensToItsOwnersAccounts(t *testing.T) {
 	if len(r.all()) != 9 || r.bad() != 0 { // with the deposit to payee and the captured transfer
 		t.Errorf("it heard %d messages, %d of them with a bad signature", len(r.all()), r.bad())
 	}
+	var log client.Deliveries
+	s.eventually("the log has all of it", func() bool {
+		log, err = s.client.Deliveries(s.context(), hook.ID, "delivered", client.Page{Limit: 100}, client.Fresh())
+		must(t, err)
+		return len(log.Deliveries) == 9
+	})
+	must(t, s.client.ReplayDelivery(s.context(), hook.ID, log.Deliveries[4].ID))
+	s.eventually("the replay arrives", func() bool { return len(r.all()) == 10 })
+	if again := r.all()[9]; again.ID != log.Deliveries[4].ID || !jsonEqual(again.Payload, log.Deliveries[4].Payload) {
+		t.Errorf("the replay of %+v is %+v", log.Deliveries[4], again)
+	}
+	must(t, s.client.DeleteWebhook(s.context(), hook.ID))
+	_, err = s.client.CreateWebhook(s.context(), client.NewWebhook{URL: "https://10.0.0.1/"})
+	var problem *client.Problem
+	if !errors.As(err, &problem) || problem.Code != "invalid_request" {
+		t.Errorf("a webhook at a private address is %v", err)
+	}
+	s.funded("3")
 	w.settle()
 	w.verify()
+	if list, err := s.client.Webhooks(s.context(), client.Page{}, client.Fresh()); err != nil || len(list.Webhooks) > 0 || len(r.all()) != 10 {
+		t.Errorf("after its end there are %v (%v), and %d messages", list, err, len(r.all()))
+	}
+	if got := s.metric(`lockstep_webhooks_attempts_total{outcome="delivered"}`); got != "10" {
+		t.Errorf("%s deliveries are counted", got)
+	}
+}
+
+// jsonEqual compares texts that a log may have laid out anew.
+func jsonEqual(a, b []byte) bool {
+	var left, right bytes.Buffer
+	return json.Compact(&left, a) == nil && json.Compact(&right, b) == nil && bytes.Equal(left.Bytes(), right.Bytes())
 }

@@ -33,7 +33,7 @@ func (h *hearer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	time.Sleep(10 * time.Millisecond) // so that some are under way when their node is killed
+	time.Sleep(50 * time.Millisecond) // so that some are under way when their node is killed
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var message struct{ Data struct{ ID, State string } }
@@ -54,7 +54,7 @@ func (h *hearer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // A receiver is away for a while, and nodes are killed under load with deliveries in hand: each event of each hold arrives all
 // the same, signed and in order. What arrives twice has the id that it had before.
 func TestEventsArriveThoughNodesAreKilled(t *testing.T) {
-	const workersMax, killsMax = 6, 3
+	const workersMax, killsMax = 6, 2
 	s := shared(t)
 	h := &hearer{states: map[string][]string{}, seen: map[string]bool{}}
 	h.away.Store(true)

@@ -234,11 +234,19 @@ func backAgain(batch []store.Tried) map[string]bool {
 	return webhooks
 }
 
-// forgetMax is how many deliveries one statement deletes.
-const forgetMax = 1000
+// Bounds of Forget.
+const (
+	forgetMax = 1000             // deliveries that one statement deletes
+	forgetFor = 20 * time.Second // then the rest is left to the next time
+)
 
 // Forget deletes from the log what ended long ago.
 func (d *Dispatcher) Forget(ctx context.Context) error {
-	_, err := d.db.ForgetDeliveries(ctx, d.config.Keep, forgetMax)
-	return err
+	for began := time.Now(); time.Since(began) < forgetFor; {
+		forgotten, err := d.db.ForgetDeliveries(ctx, d.config.Keep, forgetMax)
+		if err != nil || forgotten < forgetMax {
+			return err
+		}
+	}
+	return nil
 }

@@ -172,15 +172,18 @@ func retryAfter(text string) time.Duration {
 	return time.Duration(min(seconds, secondsMax)) * time.Second
 }
 
-// plainly is an error of a request in words for the webhook's owner: of a refused address it says no more than that, for whoever
-// can see what is open in a private network needs no answer of it.
+// plainly is an error of a request in words for the webhook's owner. Of a refused address it says no more than that: who can see
+// what is open in a private network needs no answer of it.
 func plainly(err error) error {
 	var timeout net.Error
+	var unknown *net.DNSError
 	switch {
 	case errors.Is(err, ErrRefused):
 		return ErrRefused
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return errors.New("the receiver did not answer in time")
+	case errors.As(err, &unknown): // it names the server that was asked
+		return errors.New("the receiver's name means no address")
 	}
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
