@@ -30,8 +30,12 @@ func TestAWebhookIsItsMakersAlone(t *testing.T) {
 	}
 	replay := fmt.Sprintf("/v1/webhooks/%s/deliveries/%s/replay", id, delivery)
 	for _, c := range []struct{ method, path string }{
-		{"GET", "/v1/webhooks/" + id + "/deliveries"}, {"DELETE", "/v1/webhooks/" + id}, {"POST", replay},
-		{"GET", "/v1/webhooks/x/deliveries"}, {"DELETE", "/v1/webhooks/" + uuid.NewString()}, {"POST", strings.Replace(replay, delivery, "1", 1)},
+		{"GET", "/v1/webhooks/" + id + "/deliveries"},
+		{"DELETE", "/v1/webhooks/" + id},
+		{"POST", replay},
+		{"GET", "/v1/webhooks/x/deliveries"},
+		{"DELETE", "/v1/webhooks/" + uuid.NewString()},
+		{"POST", strings.Replace(replay, delivery, "1", 1)},
 	} {
 		e.do(t, c.method, c.path, "", as("bob", uuid.NewString())...).expect(t, 404, "not_found")
 	}
