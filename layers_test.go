@@ -32,6 +32,7 @@ var imports = map[string][]string{
 		"lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/node/ledger", "lockstep/node/posting", "lockstep/node/remit",
 		"lockstep/node/store", "lockstep/saga",
 	},
+	"lockstep/node/webhooks": {"lockstep/node/ledger", "lockstep/node/store"},
 	"lockstep/node/audit":    nil,
 	"lockstep/node/verify":   nil,
 	"lockstep/api/auth":      {"lockstep/node/ledger", "lockstep/rounds"},
@@ -43,7 +44,7 @@ var imports = map[string][]string{
 	},
 	"lockstep/node": {
 		"lockstep/api", "lockstep/api/auth", "lockstep/api/client", "lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/cluster/traces", "lockstep/locks", "lockstep/node/audit", "lockstep/node/ledger",
-		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/rounds", "lockstep/saga",
+		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/node/webhooks", "lockstep/rounds", "lockstep/saga",
 	},
 }
 

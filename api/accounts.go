@@ -52,6 +52,9 @@ func (x *exchange) postAccount() error {
 		if err != nil {
 			return store.Answer{}, store.Answer{}, err
 		}
+		if err := x.server.deps.Webhooks.Tell(ctx, tx, ledger.Opened(x.server.deps.System, opened)); err != nil {
+			return store.Answer{}, store.Answer{}, err
+		}
 		body := x.renderer().account(opened)
 		answer := store.Answer{Status: 201, Location: "/v1/accounts/" + string(body.Number), ContentType: jsonType, Body: encode(body)}
 		return answer, answer, nil

@@ -200,7 +200,10 @@ func (x *exchange) deleteClient() error {
 	ctx, cancel := context.WithTimeout(x.context(), changeWaitMax)
 	defer cancel()
 	token, err := x.server.deps.Store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
-		return x.server.deps.Authority.DeleteClient(ctx, tx, id)
+		if err := x.server.deps.Authority.DeleteClient(ctx, tx, id); err != nil {
+			return err
+		}
+		return x.server.deps.Webhooks.DeleteAll(ctx, tx, "client:"+id)
 	})
 	if err != nil {
 		return err

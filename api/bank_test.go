@@ -21,25 +21,27 @@ import (
 // bank stands for engine and store: it applies operations by the ledger's own rules to rows in memory, so that the
 // edge's answers are real ones. What a test wants to go wrong it says in fail.
 type bank struct {
-	mu        sync.Mutex
-	accounts  map[ledger.AccountID]ledger.Account
-	holds     map[ledger.HoldID]ledger.Hold
-	remitted  map[ledger.TransferID]ledger.Remittance
-	exposures map[ledger.ExposureKey]ledger.Exposure
-	transfers []ledger.Transfer
-	entries   []ledger.Entry
-	epochs    map[string]int64 // of peers
-	sagas     map[string]saga.Saga
-	claims    map[string]claimed
-	clients   []auth.Client
-	serial    ledger.AccountID
-	clock     time.Time
-	commands  []posting.Command
-	waits     []time.Duration
-	wants     []store.Consistency
-	fail      func(posting.Command) error // instead of applying
-	readFail  func() error                // instead of reading
-	onceFail  error                       // instead of keeping what Once has done
+	mu         sync.Mutex
+	accounts   map[ledger.AccountID]ledger.Account
+	holds      map[ledger.HoldID]ledger.Hold
+	remitted   map[ledger.TransferID]ledger.Remittance
+	exposures  map[ledger.ExposureKey]ledger.Exposure
+	transfers  []ledger.Transfer
+	entries    []ledger.Entry
+	epochs     map[string]int64 // of peers
+	sagas      map[string]saga.Saga
+	claims     map[string]claimed
+	clients    []auth.Client
+	serial     ledger.AccountID
+	clock      time.Time
+	commands   []posting.Command
+	waits      []time.Duration
+	wants      []store.Consistency
+	fail       func(posting.Command) error // instead of applying
+	readFail   func() error                // instead of reading
+	webhooks   []store.Webhook
+	deliveries []store.Delivery
+	onceFail   error // instead of keeping what Once has done
 }
 
 type claimed struct {

@@ -74,7 +74,7 @@ func newEdgeOn(tb testing.TB, bank *bank, listener net.Listener, changes ...func
 	}
 	deps := api.Deps{
 		System: "alpha", Version: "1.2.3", Currencies: []ledger.Currency{"KRW", "USD"},
-		Engine: e.bank, Store: e.bank, Authority: authority{e.bank}, Health: func() api.Health { return e.health },
+		Engine: e.bank, Store: e.bank, Webhooks: desk{e.bank}, Authority: authority{e.bank}, Health: func() api.Health { return e.health },
 		Locks: func() api.Locks { return api.Locks{Enabled: true, Servers: []api.LockServer{}} },
 		Now:   e.bank.now, Clock: time.Now, NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
 		Logger: slog.New(slog.NewJSONHandler(e.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: e.registry,

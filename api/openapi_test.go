@@ -189,6 +189,7 @@ func TestRequestsAndAnswersAreThoseOfTheFile(t *testing.T) {
 	c.transfersToPeers(t)
 	c.peers(t)
 	c.operations(t)
+	c.webhooks(t)
 	c.provider(t)
 	c.persons(t)
 	c.wallet(t)
@@ -223,7 +224,7 @@ func withoutScope(scope string) string {
 
 // sample fills a path's parts.
 func sample(path string) string {
-	return strings.NewReplacer("{number}", string(ledger.NewNumber("alpha", 1000)), "{id}", uuid.NewString()).Replace(path)
+	return strings.NewReplacer("{number}", string(ledger.NewNumber("alpha", 1000)), "{id}", uuid.NewString(), "{delivery}", uuid.NewString()).Replace(path)
 }
 
 func (c *checker) payments(t *testing.T) {
@@ -350,6 +351,24 @@ func (c *checker) administration(t *testing.T) {
 	}
 	c.exchange(t, 204, "DELETE", "/v1/admin/clients/shop", "", "Authorization", "Bearer operator")
 	c.exchange(t, 404, "DELETE", "/v1/admin/clients/shop", "", "Authorization", "Bearer operator")
+}
+
+// webhooks makes one, which hears of an account.
+func (c *checker) webhooks(t *testing.T) {
+	t.Helper()
+	key := uuid.NewString()
+	var id string
+	for range 2 { // the second shows no secret
+		id = c.exchange(t, 201, "POST", "/v1/webhooks", `{"url":"https://shop.example.com/hooks","events":["account.opened"],"description":"d"}`, as("alice", key)...).field("id")
+	}
+	c.open(t, "alice", "")
+	c.exchange(t, 200, "GET", "/v1/webhooks?limit=1", "", as("alice", "")...)
+	log := c.exchange(t, 200, "GET", "/v1/webhooks/"+id+"/deliveries?limit=5&state=failed", "", as("alice", "")...)
+	replay := "/v1/webhooks/" + id + "/deliveries/" + log.field("deliveries", "0", "id") + "/replay"
+	c.exchange(t, 200, "POST", replay, "{}", as("alice", uuid.NewString())...)
+	c.exchange(t, 200, "GET", "/v1/webhooks/"+id+"/deliveries", "", as("alice", "")...)
+	c.exchange(t, 204, "DELETE", "/v1/webhooks/"+id, "", as("alice", "")...)
+	c.exchange(t, 404, "GET", "/v1/webhooks/"+id+"/deliveries", "", as("alice", "")...)
 }
 
 // wallet reads every page once.

@@ -29,7 +29,7 @@ func fiberPath(path string) string {
 }
 
 func (s *Server) routes() []route {
-	return slices.Concat(systemRoutes(), peopleRoutes(), moneyRoutes(), walletRoutes(), peerRoutes(), operatorRoutes())
+	return slices.Concat(systemRoutes(), peopleRoutes(), moneyRoutes(), walletRoutes(), peerRoutes(), webhookRoutes(), operatorRoutes())
 }
 
 func systemRoutes() []route {
@@ -114,6 +114,16 @@ func peerRoutes() []route {
 	}
 }
 
+func webhookRoutes() []route {
+	return []route{
+		{"GET", "/v1/webhooks", false, (*exchange).getWebhooks},
+		{"POST", "/v1/webhooks", true, (*exchange).postWebhook},
+		{"DELETE", "/v1/webhooks/{id}", false, (*exchange).deleteWebhook},
+		{"GET", "/v1/webhooks/{id}/deliveries", false, (*exchange).getDeliveries},
+		{"POST", "/v1/webhooks/{id}/deliveries/{delivery}/replay", true, (*exchange).replayDelivery},
+	}
+}
+
 func operatorRoutes() []route {
 	return []route{
 		{"GET", "/v1/proofs/trial-balance", false, (*exchange).getTrialBalance},
@@ -146,6 +156,9 @@ type Queries interface {
 	Nodes(ctx context.Context) ([]store.NodeRow, error)
 	Peers(ctx context.Context) ([]store.PeerRow, error)
 	Exposures(ctx context.Context) ([]ledger.Exposure, error)
+	Webhooks(ctx context.Context, principal, after string, limit int) ([]store.Webhook, error)
+	Webhook(ctx context.Context, principal, id string) (store.Webhook, error)
+	Deliveries(ctx context.Context, filter store.DeliveryFilter) ([]store.Delivery, error)
 }
 
 // Store is what the edge needs of the database beside the engine. Over makes one of a *store.Store.

@@ -43,7 +43,8 @@ type Deps struct {
 	RequestsMax int
 	Engine      posting.Submitter
 	Store       Store
-	Peers       *Peers // nil: there are no other systems
+	Peers       *Peers   // nil: there are no other systems
+	Webhooks    Webhooks // required, as accounts are told of when they are opened
 	Authority   Authority
 	People      People // nil: nobody signs in
 	Logins      Logins // nil: there is no OpenID provider

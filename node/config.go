@@ -38,6 +38,7 @@ type Config struct {
 	RedisAccess   RedisAccess        `koanf:"redis_access"`
 	NATS          NATS               `koanf:"nats"`
 	Peers         Peers              `koanf:"peers"`
+	Webhooks      Webhooks           `koanf:"webhooks"`
 	Secret        string             `koanf:"secret"`        // seals the signing keys; at least 32 characters
 	Locks         string             `koanf:"locks"`         // on, or off for tests and benchmarks
 	EarlyRelease  string             `koanf:"early_release"` // on: locks go just before COMMIT; off, after it, for benchmarks
@@ -130,6 +131,7 @@ func Default() Config {
 		OIDC:      OIDC{Issuer: "https://accounts.google.com", Prompt: "select_account"},
 		Retention: store.DefaultRetention().Keep, NATS: NATS{TLS: TLS{On: "off"}, Replicas: 1, BackoffMax: 5 * time.Minute},
 		Peers:       Peers{TLS: TLS{On: "off"}, ExpiresIn: 15 * time.Second, LookAfter: 5 * time.Second, AskAfter: 20 * time.Second, StuckAfter: 5 * time.Minute},
+		Webhooks:    defaultWebhooks(),
 		Traces:      Traces{Sample: 0.01},
 		RequestsMax: api.RequestsMaxDefault, RateLimits: RateLimits{Client: 1000, Person: 20, Address: 50}, Registrations: 60,
 	}
@@ -216,6 +218,9 @@ func (c Config) validateRooms() error {
 	if err := c.validateOIDC(); err != nil {
 		return err
 	}
+	if _, err := c.Webhooks.config(); err != nil {
+		return err
+	}
 	if err := c.traces().Validate(); err != nil {
 		return fmt.Errorf("traces.%w", err)
 	}
@@ -228,20 +233,9 @@ func (c Config) zone() *time.Location {
 	return zone
 }
 
-// proxies reads the networks; an address is a network of its own.
+// proxies reads the networks of the balancers.
 func (c Config) proxies() ([]netip.Prefix, error) {
-	var prefixes []netip.Prefix
-	for _, text := range c.Proxies {
-		prefix, err := netip.ParsePrefix(text)
-		if address, addressErr := netip.ParseAddr(text); addressErr == nil {
-			prefix, err = address.Prefix(address.BitLen())
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%q is no address and no network such as 10.0.0.0/8", text)
-		}
-		prefixes = append(prefixes, prefix)
-	}
-	return prefixes, nil
+	return networks(c.Proxies)
 }
 
 func (c Config) validateOIDC() error {
@@ -328,7 +322,7 @@ func variable(key, value string) (string, any) {
 	if key == "client_id" || key == "client_secret" || key == "client_secret_file" {
 		return "", nil
 	}
-	for _, section := range []string{"listen_tls", "mysql", "nats", "oidc", "peers", "rate_limits", "redis_access", "traces"} {
+	for _, section := range []string{"listen_tls", "mysql", "nats", "oidc", "peers", "rate_limits", "redis_access", "traces", "webhooks"} {
 		if rest, found := strings.CutPrefix(key, section+"_"); found {
 			return section + "." + rest, value
 		}

@@ -33,6 +33,7 @@ func TestTheNearestSettingWins(t *testing.T) {
 	t.Setenv("LOCKSTEP_LISTEN", "127.0.0.1:3")
 	t.Setenv("LOCKSTEP_ADMIN_LISTEN", "127.0.0.1:4")
 	t.Setenv("LOCKSTEP_MYSQL_REPLICAS", "a,b")
+	t.Setenv("LOCKSTEP_WEBHOOKS_ALLOW", "10.0.0.0/8,127.0.0.1")
 	config, err := node.Load(path, map[string]any{"admin_listen": "127.0.0.1:5"})
 	if err != nil {
 		t.Fatal(err)
@@ -46,8 +47,8 @@ func TestTheNearestSettingWins(t *testing.T) {
 	if config.EarlyRelease != "off" || config.Reads != "source" {
 		t.Errorf("early_release %s, reads %s", config.EarlyRelease, config.Reads)
 	}
-	if !slices.Equal(config.MySQL.Replicas, []string{"a", "b"}) {
-		t.Errorf("replicas %q", config.MySQL.Replicas)
+	if !slices.Equal(config.MySQL.Replicas, []string{"a", "b"}) || !slices.Equal(config.Webhooks.Allow, []string{"10.0.0.0/8", "127.0.0.1"}) {
+		t.Errorf("replicas %q, webhooks to %q", config.MySQL.Replicas, config.Webhooks.Allow)
 	}
 }
 
@@ -97,6 +98,11 @@ func TestUnsoundConfigurationsAreRefusedByName(t *testing.T) {
 		"oidc.client_secret": sound + "public_url: https://pay.example\noidc: {client_id: x}\n",
 		"oidc.client_id":     sound + "public_url: https://pay.example\noidc: {client_secret: x}\n",
 		"oidc.issuer":        sound + "public_url: https://pay.example\noidc: {client_id: x, client_secret: y, issuer: \"http://accounts.example\"}\n",
+		"webhooks.allow":     sound + "webhooks: {allow: [here]}\n",
+		"webhooks.timeout":   sound + "webhooks: {timeout: 1m}\n",
+		"webhooks.retry_min": sound + "webhooks: {retry_min: 10s, retry_max: 5s}\n",
+		"webhooks.give_up":   sound + "webhooks: {give_up_after: 1s}\n",
+		"webhooks.keep":      sound + "webhooks: {keep: 0s}\n",
 		"max_deliver":        sound + "nats: {max_deliver: -1}\n",
 	} {
 		_, err := node.Load(write(t, "node.yaml", text), nil)

@@ -36,7 +36,7 @@ func (n *Node) openEdge(ctx context.Context, registry prometheus.Registerer, ver
 	}
 	server, err := api.New(api.Deps{
 		System: n.config.System, Version: string(version), Currencies: n.currencies(), Zone: n.config.zone(), RequestsMax: n.config.RequestsMax, Engine: n.engine,
-		Store: api.Over(n.store), Peers: n.peers, Authority: authority, People: authority, Logins: logins, Web: n.config.web(), Limits: limits, Audit: n.openAudit(ctx, registry), Health: n.health, Locks: n.locks,
+		Store: api.Over(n.store), Peers: n.peers, Webhooks: n.webhooks, Authority: authority, People: authority, Logins: logins, Web: n.config.web(), Limits: limits, Audit: n.openAudit(ctx, registry), Health: n.health, Locks: n.locks,
 		Now: n.store.Now, Clock: n.clock, NewID: newID, Traces: n.traces, Logger: n.log, Metrics: registry,
 	})
 	if err != nil {

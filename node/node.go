@@ -23,6 +23,7 @@ import (
 	"lockstep/node/posting"
 	"lockstep/node/remit"
 	"lockstep/node/store"
+	"lockstep/node/webhooks"
 	"lockstep/rounds"
 	"lockstep/saga"
 )
@@ -48,6 +49,10 @@ type Node struct {
 	peers  *api.Peers
 	bus    *events.Bus  // nil without a broker's address
 	outbox *saga.Outbox // nil without a bus
+
+	webhooks   *webhooks.Desk
+	dispatcher *webhooks.Dispatcher
+
 	server *api.Server
 	admin  *http.Server
 	failed chan error // a listener's end
@@ -77,6 +82,9 @@ func Open(ctx context.Context, config Config, version Version, log *slog.Logger)
 	}
 	registry.MustRegister(storeMetrics{n.store})
 	if err := n.openTraces(ctx, registry, version); err != nil {
+		return nil, err
+	}
+	if err := n.openWebhooks(ctx, registry); err != nil {
 		return nil, err
 	}
 	if err := n.openEngine(ctx, registry); err != nil {
@@ -153,6 +161,7 @@ func (n *Node) openEngine(ctx context.Context, registry prometheus.Registerer) e
 	config.LateRelease = n.config.EarlyRelease == "off"
 	config.Fault, config.Announced = faultPoints(n.config.Faults), n.announced
 	config.Zone = n.config.zone()
+	n.tellWebhooks(&config)
 	identity := posting.Identity{Node: n.lease.ID, Incarnation: n.lease.Incarnation}
 	engine, err := posting.Open(ctx, config, n.store, locker, identity, registry, n.log)
 	if err != nil {

@@ -338,10 +338,10 @@ const (
 	cleanBatch = 500
 )
 
-// cleanUp forgets nonces whose time is over, sagas that ended long ago and dead letters that were settled.
+// cleanUp forgets nonces whose time is over, sagas and deliveries that ended long ago and dead letters that were settled.
 func (n *Node) cleanUp(ctx context.Context) {
 	_, err := n.sagas.Clean(ctx, sagasKept, cleanBatch)
-	if err := errors.Join(err, n.store.ForgetNonces(ctx), n.peers.SettleLetters(ctx)); err != nil && ctx.Err() == nil {
+	if err := errors.Join(err, n.store.ForgetNonces(ctx), n.dispatcher.Forget(ctx), n.peers.SettleLetters(ctx)); err != nil && ctx.Err() == nil {
 		n.log.Debug("housekeeping is left to the next minute", "error", err)
 	}
 }

@@ -128,7 +128,7 @@ func (w *world) system(id string) *system {
 	must(w, os.WriteFile(s.path("client"), []byte(secret), 0o600))
 	must(w, (&node.AddClientCommand{
 		ConfigFlags: s.flags(), ID: "tester", Name: "Tester", SecretFile: s.path("client"),
-		Scopes: "accounts:read accounts:write money:deposit money:withdraw money:transfer money:read",
+		Scopes: "accounts:read accounts:write money:deposit money:withdraw money:transfer money:read webhooks:write",
 	}).Run(s.context(), io.Discard))
 	s.client, err = client.New(client.Config{BaseURL: "http://" + s.listen, ClientID: "tester", ClientSecret: secret, Observe: s.seen.observe})
 	must(w, err)

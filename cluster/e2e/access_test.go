@@ -91,7 +91,7 @@ func TestEveryProtectedRouteAsksForTokenAndScope(t *testing.T) {
 				continue
 			}
 			scope := strings.Join((*operation.Security)[0]["oauth"], " ")
-			address := strings.NewReplacer("{number}", nobody("alpha"), "{id}", uuid.NewString()).Replace(path)
+			address := strings.NewReplacer("{number}", nobody("alpha"), "{id}", uuid.NewString(), "{delivery}", uuid.NewString()).Replace(path)
 			lacking := s.signIn(s.balancer, s.operator, otherThan(scope)).expect(t, http.StatusOK, "").field("access_token")
 			poor := nobodys
 			poor.token = lacking

@@ -169,7 +169,10 @@ func build() (string, error) {
 func shared(tb testing.TB) *site {
 	tb.Helper()
 	house.once.Do(func() {
-		house.site, house.err = open(filepath.Join(house.dir, "shared"), func(o *local.Options) { o.IDP = local.IDPBuiltin })
+		house.site, house.err = open(filepath.Join(house.dir, "shared"), func(o *local.Options) {
+			o.IDP = local.IDPBuiltin
+			o.NodeConfig = map[string]any{"webhooks": map[string]any{"timeout": "2s", "retry_min": "200ms", "retry_max": "1s"}}
+		})
 	})
 	if house.err != nil {
 		tb.Fatalf("start the cluster: %v", house.err)

@@ -82,6 +82,12 @@ func trials(h belongings) map[string]map[string]trial {
 		},
 		"POST /v1/holds/{id}/void": {"path:id": {path: h.hold, owner: 200, other: 404, code: "hold_not_found"}},
 
+		"DELETE /v1/webhooks/{id}":         {"path:id": forbidden(h.transfer)}, // which are programs' alone
+		"GET /v1/webhooks/{id}/deliveries": {"path:id": forbidden(h.transfer)},
+		"POST /v1/webhooks/{id}/deliveries/{delivery}/replay": {
+			"path:id": forbidden(h.transfer + "/" + h.transfer), "path:delivery": forbidden(h.transfer + "/" + h.transfer),
+		},
+
 		"POST /v1/admin/sagas/{id}/retry":         {"path:id": forbidden(h.transfer)},
 		"POST /v1/admin/sagas/{id}/abort":         {"path:id": forbidden(h.transfer)},
 		"POST /v1/admin/dead-letters/{id}/replay": {"path:id": forbidden(h.transfer)},
@@ -110,7 +116,7 @@ var withoutIDs = strings.Fields(`GET/livez GET/readyz GET/openapi.yaml GET/docs 
 	POST/v1/oauth/token GET/v1/auth/google/login GET/v1/auth/google/callback POST/v1/auth/register POST/v1/auth/login POST/v1/auth/refresh
 	POST/v1/auth/logout POST/v1/auth/password GET/v1/me GET/v1/me/sessions DELETE/v1/me/sessions GET/peer/v1/jwks.json
 	GET/v1/proofs/trial-balance GET/v1/admin/nodes GET/v1/admin/locks GET/v1/admin/peers GET/v1/admin/sagas GET/v1/admin/dead-letters
-	GET/v1/admin/clients POST/peer/v1/inquiries POST/peer/v1/epoch`)
+	GET/v1/webhooks POST/v1/webhooks GET/v1/admin/clients POST/peer/v1/inquiries POST/peer/v1/epoch`)
 
 // notIDs are parameters that filter, page or prefill, and name nothing that anybody has.
 var notIDs = strings.Fields(`limit cursor reference state kind created_from created_to from to before next form code iss error name`)

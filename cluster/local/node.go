@@ -93,7 +93,9 @@ func (s *system) writeNodeConfig(path string, number int) error {
 		"registrations": 100_000,
 		// And all of its load from a few callers on one machine.
 		"rate_limits": map[string]any{"client": 100_000, "person": 100_000, "address": 100_000},
-		"secret":      s.secrets.Seal,
+		// What hears of events runs on this machine.
+		"webhooks": map[string]any{"allow": []string{"127.0.0.0/8", "::1/128"}},
+		"secret":   s.secrets.Seal,
 	}
 	if s.cluster.natsMember != nil {
 		config["nats"] = s.natsConfig(via(s.cluster.natsMember))

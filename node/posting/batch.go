@@ -25,6 +25,7 @@ type batch struct {
 	book    *ledger.Book
 	logged  map[ledger.TransferID]bool // remittances whose saga may have a row
 	told    []saga.Message             // to be published once it has committed
+	heard   int                        // deliveries that it writes
 	busy    []ledger.AccountID         // kept by another transaction
 }
 
@@ -198,8 +199,11 @@ func (l *lane) lockRows(ctx context.Context, b *batch) error {
 	}
 	slices.Sort(ids)
 	began := time.Now()
-	accounts, now, err := l.lockAccounts(ctx, b, slices.Compact(ids))
+	accounts, look, err := l.lockAccounts(ctx, b, slices.Compact(ids))
 	if err != nil {
+		return err
+	}
+	if err := l.listen(ctx, b, look); err != nil {
 		return err
 	}
 	if err := store.LockLimits(ctx, b.tx, accounts); err != nil {
@@ -217,20 +221,20 @@ func (l *lane) lockRows(ctx context.Context, b *batch) error {
 		return err
 	}
 	l.metrics.rowWait.Observe(time.Since(began).Seconds())
-	if now.IsZero() {
-		now = l.store.Now()
+	if look.Now.IsZero() {
+		look.Now = l.store.Now()
 	}
-	b.book = ledger.NewBook(l.store.System(), l.lane, now, accounts, holds)
+	b.book = ledger.NewBook(l.store.System(), l.lane, look.Now, accounts, holds)
 	b.book.Zone = l.config.Zone
 	return nil
 }
 
 // lockAccounts locks the rows, or those that are free; the commands of the others leave the batch.
-func (l *lane) lockAccounts(ctx context.Context, b *batch, ids []ledger.AccountID) ([]ledger.Account, time.Time, error) {
+func (l *lane) lockAccounts(ctx context.Context, b *batch, ids []ledger.AccountID) ([]ledger.Account, store.Look, error) {
 	if !b.how.skipLocked {
 		return store.LockAccounts(ctx, b.tx, ids)
 	}
-	accounts, now, busy, err := store.LockFreeAccounts(ctx, b.tx, ids)
+	accounts, look, busy, err := store.LockFreeAccounts(ctx, b.tx, ids)
 	for i := range accounts {
 		delete(l.kept, accounts[i].ID)
 	}
@@ -241,7 +245,7 @@ func (l *lane) lockAccounts(ctx context.Context, b *batch, ids []ledger.AccountI
 		}
 	}
 	b.busy = busy
-	return accounts, now, err
+	return accounts, look, err
 }
 
 // needs tells whether the task works on the account; the lane's own stripes count too.
@@ -291,6 +295,9 @@ func (l *lane) write(ctx context.Context, b *batch) error {
 	raceable := writeRemotes(b)
 	if err := l.tell(b); err != nil {
 		return fmt.Errorf("write the outbox: %w", err)
+	}
+	if err := l.notify(b); err != nil {
+		return fmt.Errorf("tell webhooks: %w", err)
 	}
 	answered, dropped := b.answers()
 	if err := store.AnswerClaims(ctx, b.tx, answered); err != nil {

@@ -38,6 +38,12 @@ type Config struct {
 	// It is called by the lane and must not wait.
 	Announced func(messages []saga.Message)
 
+	// Payload renders what the webhooks of an owner are sent about a notice; nil: there are no webhooks. Its bytes are kept.
+	Payload func(ledger.Notice) []byte
+	// Delivering, if set, hears that a committed batch has written something for webhooks. It is called by the lane and must not
+	// wait.
+	Delivering func()
+
 	// Fault, if set, is called at the points before_commit and after_commit of each batch; an error loses the answer to
 	// COMMIT, or the connection before it. Nil outside of tests.
 	Fault func(point string) error
@@ -100,7 +106,7 @@ func Open(ctx context.Context, config Config, db *store.Store, locker Locker, id
 	e.queue.onReserve = e.metrics.reserved.Inc
 	e.life, e.endLife = context.WithCancel(context.WithoutCancel(ctx))
 	for number := range config.Lanes {
-		l := &lane{Engine: e, lane: ledger.Lane{Node: identity.Node, Lane: number}, stripes: map[ledger.AccountID]bool{}, exposed: map[ledger.ExposureKey]bool{}, kept: map[ledger.AccountID]bool{}}
+		l := &lane{Engine: e, lane: ledger.Lane{Node: identity.Node, Lane: number}, stripes: map[ledger.AccountID]bool{}, exposed: map[ledger.ExposureKey]bool{}, kept: map[ledger.AccountID]bool{}, mark: unknownMark}
 		if err := l.start(ctx); err != nil {
 			e.queue.close()
 			e.endLife()

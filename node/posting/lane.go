@@ -27,6 +27,9 @@ type lane struct {
 	kept    map[ledger.AccountID]bool   // accounts whose rows another transaction kept when they were last tried
 	company int                         // commands of a late batch with steps between systems; a smaller one after it halves that
 
+	listeners map[string][]store.Webhook // by owner
+	mark      int64                      // of the listeners
+
 	releases sync.WaitGroup // of Redis locks, under way
 	unlocked *locks.Set     // the last one that was given back
 
@@ -339,6 +342,9 @@ func (l *lane) commit(b *batch) {
 	l.number = b.number
 	if l.config.Announced != nil && len(b.told) > 0 {
 		l.config.Announced(b.told)
+	}
+	if l.config.Delivering != nil && b.heard > 0 {
+		l.config.Delivering()
 	}
 	for i, t := range b.tasks {
 		s := b.settlements[i]

@@ -115,7 +115,7 @@ func (d *dumper) dump(ctx context.Context) error {
 	for _, table := range []string{
 		"signing_keys", "peer_keys", "clients", "users", "identities", "serials", "accounts", "daily_limits", "audit", "audit_heads", "holds",
 		"transfers", "entries", "idempotency", "peers", "exposures", "remittances", "remittance_statements", "remittance_looks", "peer_nonces",
-		"reconciliations", "sagas", "barriers", "saga_outbox", "saga_inbox",
+		"reconciliations", "webhooks", "webhook_deliveries", "sagas", "barriers", "saga_outbox", "saga_inbox",
 	} {
 		if err := d.table(ctx, table); err != nil {
 			return fmt.Errorf("back up %s: %w", table, err)

@@ -43,18 +43,24 @@ func LaneBatch(ctx context.Context, tx *Tx, lane ledger.Lane) (incarnation strin
 
 const accountColumns = `id, owner, currency, label, status, posted, pending_debit, pending_credit, overdraft_limit, version, created_at, limited`
 
-// LockAccounts locks the rows of ids, which must be sorted, and tells the database's time. Ids without a row are left
+// Look is what a batch learns once its accounts are locked. It is zero when there were none to lock.
+type Look struct {
+	Now      time.Time // the database's; later lines of an account have later times
+	Webhooks int64     // the mark of the webhooks: see MarkWebhooks
+}
+
+// LockAccounts locks the rows of ids, which must be sorted, and looks. Ids without a row are left
 // out, and of limits only whether there is one: LockLimits reads the rest. The plan is forced to the primary key, so that rows lock in canonical order whatever the optimiser thinks.
-func LockAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID) (accounts []ledger.Account, now time.Time, err error) {
+func LockAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID) (accounts []ledger.Account, look Look, err error) {
 	return lockAccounts(ctx, tx, ids, " FOR UPDATE")
 }
 
 // LockFreeAccounts is LockAccounts without waiting: rows that another transaction keeps are busy. To the locking read they
 // look as if they were missing, so a plain one tells which are there.
-func LockFreeAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID) (accounts []ledger.Account, now time.Time, busy []ledger.AccountID, err error) {
-	accounts, now, err = lockAccounts(ctx, tx, ids, " FOR UPDATE SKIP LOCKED")
+func LockFreeAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID) (accounts []ledger.Account, look Look, busy []ledger.AccountID, err error) {
+	accounts, look, err = lockAccounts(ctx, tx, ids, " FOR UPDATE SKIP LOCKED")
 	if err != nil || len(accounts) == len(ids) {
-		return accounts, now, nil, err
+		return accounts, look, nil, err
 	}
 	locked := map[ledger.AccountID]bool{}
 	for i := range accounts {
@@ -69,14 +75,14 @@ func LockFreeAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID) (acco
 	}
 	query := `SELECT id FROM accounts FORCE INDEX (PRIMARY) WHERE id IN (` + marks(len(missing)) + `) ORDER BY id`
 	if err := tx.Query(ctx, scan, query, anys(missing)...); err != nil {
-		return nil, time.Time{}, nil, fmt.Errorf("look for accounts that could not be locked: %w", err)
+		return nil, Look{}, nil, fmt.Errorf("look for accounts that could not be locked: %w", err)
 	}
-	return accounts, now, busy, nil
+	return accounts, look, busy, nil
 }
 
-func lockAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID, lock string) (accounts []ledger.Account, now time.Time, err error) {
+func lockAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID, lock string) (accounts []ledger.Account, look Look, err error) {
 	if len(ids) == 0 {
-		return nil, time.Time{}, nil
+		return nil, Look{}, nil
 	}
 	scan := func(rows *sql.Rows) error {
 		var a ledger.Account
@@ -87,12 +93,14 @@ func lockAccounts(ctx context.Context, tx *Tx, ids []ledger.AccountID, lock stri
 	}
 	tx.ask(`SELECT `+accountColumns+` FROM accounts FORCE INDEX (PRIMARY) WHERE id IN (`+marks(len(ids))+`) ORDER BY id`+lock,
 		scan, anys(ids)...)
-	// Asked behind the locks, so that later lines of an account have later times.
-	tx.ask(`SELECT UTC_TIMESTAMP(6)`, func(rows *sql.Rows) error { return rows.Scan(&now) })
+	// Asked behind the locks.
+	tx.ask("SELECT UTC_TIMESTAMP(6), (SELECT webhooks FROM `system` WHERE only = 1)", func(rows *sql.Rows) error {
+		return rows.Scan(&look.Now, &look.Webhooks)
+	})
 	if err := tx.Answers(ctx); err != nil {
-		return nil, time.Time{}, fmt.Errorf("lock accounts: %w", err)
+		return nil, Look{}, fmt.Errorf("lock accounts: %w", err)
 	}
-	return accounts, now, nil
+	return accounts, look, nil
 }
 
 const holdColumns = `id, account_id, to_number, amount, currency, state, captured, expires_at, created_at`

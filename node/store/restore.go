@@ -169,7 +169,7 @@ func (s *Store) replace(ctx context.Context, snapshot Snapshot, in io.ReadSeeker
 		"sessions", "refresh_tokens", "denials", "throttles", "login_states", // in no backup: everybody signs in again
 		"signing_keys", "peer_keys", "clients", "users", "identities", "serials", "accounts", "daily_limits", "audit", "audit_heads", "holds",
 		"transfers", "entries", "idempotency", "peers", "exposures", "remittances", "remittance_statements", "remittance_looks", "peer_nonces",
-		"reconciliations", "sagas", "barriers", "saga_outbox", "saga_inbox",
+		"reconciliations", "webhooks", "webhook_deliveries", "sagas", "barriers", "saga_outbox", "saga_inbox",
 	} {
 		if _, err := conn.ExecContext(ctx, "TRUNCATE TABLE "+table); err != nil {
 			return fmt.Errorf("empty %s: %w", table, err)

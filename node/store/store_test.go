@@ -157,11 +157,11 @@ func (b bank) post(ctx context.Context, operation ledger.Operation) (result ledg
 	defer func() { _ = tx.Rollback() }()
 	ids := operation.Accounts(b.System(), b.lane)
 	slices.Sort(ids)
-	accounts, now, err := store.LockAccounts(ctx, tx, ids)
+	accounts, look, err := store.LockAccounts(ctx, tx, ids)
 	if err != nil {
 		return result, "", err
 	}
-	book := ledger.NewBook(b.System(), b.lane, now, accounts, nil)
+	book := ledger.NewBook(b.System(), b.lane, look.Now, accounts, nil)
 	if result, err = operation.Apply(book); err != nil {
 		return result, "", err
 	}

@@ -400,9 +400,9 @@ func TestWhatWaitedForAnAccountIsLater(t *testing.T) {
 	b := newBank(t, storetest.OpenWith(t, config))
 	account := b.account(t, "client:a")
 	admin := open(t, database.Admin)
-	var now time.Time
+	var look store.Look
 	lock := func(tx *store.Tx) (err error) {
-		_, now, err = store.LockAccounts(testContext(t), tx, []ledger.AccountID{account.ID})
+		_, look, err = store.LockAccounts(testContext(t), tx, []ledger.AccountID{account.ID})
 		return err
 	}
 	first, second := begin(t, b.Store), begin(t, b.Store)
@@ -419,7 +419,7 @@ func TestWhatWaitedForAnAccountIsLater(t *testing.T) {
 	must(t, b.Source().QueryRowContext(testContext(t), "SELECT UTC_TIMESTAMP(6)").Scan(&freed))
 	must(t, first.Rollback())
 	must(t, <-locked)
-	if now.Before(freed) {
-		t.Errorf("the second is told %s before the account was free", freed.Sub(now))
+	if look.Now.Before(freed) {
+		t.Errorf("the second is told %s before the account was free", freed.Sub(look.Now))
 	}
 }

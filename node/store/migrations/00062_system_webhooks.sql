@@ -1,0 +1,3 @@
+-- +goose NO TRANSACTION
+-- +goose Up
+ALTER TABLE `system` ADD COLUMN webhooks BIGINT NOT NULL DEFAULT 0;
