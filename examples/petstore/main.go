@@ -20,6 +20,8 @@ import (
 )
 
 type commands struct {
+	LogLevel slog.Level `default:"info" help:"The least that is logged: debug, info, warn or error."`
+
 	Order   order.Command   `cmd:"" help:"Run the order service."`
 	Product product.Command `cmd:"" help:"Run the product service."`
 	Audit   audit.Command   `cmd:"" help:"Hold orders, stock and money against each other; exit status 1 says that they do not agree."`
@@ -29,8 +31,9 @@ type commands struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	var cli commands
+	level := new(slog.LevelVar)
+	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	parser := kong.Must(&cli, kong.Name("petstore"), kong.UsageOnError(),
 		kong.Description("Orders over two services, paid by Lockstep."), kong.Bind(log),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(os.Stdout, (*io.Writer)(nil)))
@@ -39,6 +42,7 @@ func main() {
 		parser.Errorf("%s", err)
 		os.Exit(2)
 	}
+	level.Set(cli.LogLevel)
 	if err := command.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "petstore:", err)
 		stop()

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/google/uuid"
@@ -99,7 +100,7 @@ type Apply func(ctx context.Context, news News) error
 
 // Handler reads deliveries and has them applied one by one. What can never be read is parked among the dead letters by
 // itself; what fails now comes again, later and later.
-func Handler(bus *events.Bus, apply Apply) events.Handler {
+func Handler(bus *events.Bus, apply Apply, log *slog.Logger) events.Handler {
 	return func(ctx context.Context, d events.Delivery) events.Verdict {
 		batch, bad := events.Unpack(d.Data)
 		var failed []string
@@ -118,7 +119,9 @@ func Handler(bus *events.Bus, apply Apply) events.Handler {
 			}
 		}
 		if len(failed) > 0 {
-			return events.Later(errors.New(strings.Join(failed, "; ")))
+			err := errors.New(strings.Join(failed, "; "))
+			log.Warn("an event could not be applied and comes again", "delivery", d.Delivered, "error", err)
+			return events.Later(err)
 		}
 		return events.Done()
 	}

@@ -55,7 +55,7 @@ func (c *Command) Run(ctx context.Context, log *slog.Logger) (err error) {
 	}
 	defer bus.Close()
 	store := NewStore(db)
-	if err := bus.Consume(courier.Handler(bus, store.Apply), events.Options{Ready: health.Ready, Parallel: 8}); err != nil {
+	if err := bus.Consume(courier.Handler(bus, store.Apply, log), events.Options{Ready: health.Ready, Parallel: 8}); err != nil {
 		return err
 	}
 	clean, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -196,15 +197,17 @@ func (s *Stage) openServices(ctx context.Context) error {
 	}
 	equip := func(p *process, address string, args ...string) {
 		p.program, p.url, p.logs = s.config.Program, "http://"+address, filepath.Join(s.config.Dir, p.name+".log")
-		p.args = append(append(p.args, args...), "--listen="+address)
+		p.args = append([]string{"--log-level=debug"}, append(args, "--listen="+address)...)
 	}
-	equip(s.product, addresses[0], "product", "--ack-wait=2s", "--deliveries=6")
+	equip(s.product, addresses[0], "product", "--ack-wait=3s", "--deliveries=4")
 	if s.products, err = newGate(s.product.url); err != nil {
 		return err
 	}
-	ordering := []string{"order", "--products=" + s.products.url, "--product-wait=1s", "--pay-wait=3s", "--lease=4s", "--wait=20s", "--retry-max=1s"}
+	ordering := []string{
+		"order", "--products=" + s.products.url, "--product-wait=1s", "--pay-wait=3s", "--lease=4s", "--wait=20s", "--retry-max=1s",
+	}
 	s.hasty = &process{name: "order-hasty", env: s.order.env}
-	equip(s.hasty, addresses[1], append(ordering, "--decide="+hastyDecide.String())...)
+	equip(s.hasty, addresses[1], append(slices.Clone(ordering), "--decide="+hastyDecide.String())...)
 	equip(s.order, addresses[2], append(ordering, "--decide="+(time.Minute+2*s.config.Frozen).String())...)
 	for _, p := range s.processes() {
 		_ = os.Remove(p.logs) // an earlier tour's
