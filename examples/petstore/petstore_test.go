@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -68,17 +69,23 @@ func open(t *testing.T, ctx context.Context) *tour.Stage {
 	t.Helper()
 	dir := t.TempDir()
 	lockstep, petstore := filepath.Join(dir, "lockstep"), filepath.Join(dir, "petstore")
-	build(t, lockstep, "lockstep")
-	build(t, petstore, "lockstep/examples/petstore", "-race")
+	built := make(chan error, 1)
+	go func() { built <- build(petstore, "lockstep/examples/petstore", "-race") }()
+	if err := build(lockstep, "lockstep"); err != nil {
+		t.Fatal(errors.Join(err, <-built))
+	}
 	options := local.Default()
 	options.Dir, options.Systems, options.Nodes, options.Replicas, options.PortBase = filepath.Join(dir, "cluster"), local.SystemNames(1), 1, 0, 0
 	options.Binary, options.IDP, options.BufferPoolMB = lockstep, local.IDPNone, 64
 	began := time.Now()
 	cluster, err := local.Start(ctx, options)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatal(errors.Join(err, <-built))
 	}
 	t.Cleanup(cluster.Close)
+	if err := <-built; err != nil {
+		t.Fatal(err)
+	}
 	stage, err := tour.Open(ctx, tour.Config{
 		Credentials: filepath.Join(options.Dir, "credentials.json"), Program: petstore, Dir: filepath.Join(dir, "logs"),
 		Frozen: formOf[time.Duration](3, 30) * time.Second, Killing: formOf[time.Duration](5, 60) * time.Second, Seed: uint64(began.UnixNano()),
@@ -105,10 +112,10 @@ func logs(dir string) []string {
 	return found
 }
 
-func build(t *testing.T, path, pkg string, flags ...string) {
-	t.Helper()
+func build(path, pkg string, flags ...string) error {
 	out, err := exec.Command("go", append(append([]string{"build", "-tags", "faults", "-o", path}, flags...), pkg)...).CombinedOutput()
 	if err != nil {
-		t.Fatal(fmt.Errorf("build %s: %w\n%s", pkg, err, out))
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
 	}
+	return nil
 }

@@ -18,10 +18,16 @@ import (
 	"lockstep/api/client"
 )
 
+// Bank is what the auditor reads of the payment system; *client.Client is one.
+type Bank interface {
+	Transfers(ctx context.Context, filter client.Filter, options ...client.Option) (client.Transfers, error)
+	Account(ctx context.Context, number string, options ...client.Option) (client.Account, error)
+}
+
 // Books are what there is to compare. The bank's client sees the shop's account.
 type Books struct {
 	Orders, Products *sql.DB
-	Bank             *client.Client
+	Bank             Bank
 	Account          string // the shop's
 	Decimals         int    // of its currency's smallest unit
 }

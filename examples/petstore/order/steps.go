@@ -68,8 +68,8 @@ type Shop struct {
 	Decimals int // of the currency's smallest unit
 }
 
-// amount writes minor units as Lockstep reads them.
-func (s Shop) amount(minor int64) string {
+// Amount writes minor units as Lockstep reads them.
+func (s Shop) Amount(minor int64) string {
 	text := strconv.FormatInt(minor, 10)
 	if s.Decimals == 0 {
 		return text
@@ -189,7 +189,7 @@ func (st steps) pay(ctx context.Context, s *saga.Saga) error {
 		return err
 	}
 	transfer, err := st.bank.Transfer(ctx, client.Payment{
-		From: d.Request.Wallet, To: st.shop.Account, Amount: st.shop.amount(d.Total), Currency: st.shop.Currency,
+		From: d.Request.Wallet, To: st.shop.Account, Amount: st.shop.Amount(d.Total), Currency: st.shop.Currency,
 		Description: "pet store order", Reference: s.ID,
 	}, client.WithKey(s.ID))
 	var unknown *client.UnknownError

@@ -163,6 +163,7 @@ func TestNewsThatCannotBeTrueChangeNothing(t *testing.T) {
 	s.must(err)
 	s.must(s.store.Apply(s.ctx, courier.About(id, courier.OrderPaid, ""))) // refused before, so it is no repeat
 	s.wantState(id, stock.Sold)
+	s.must(s.store.Apply(s.ctx, courier.About(id, courier.OrderPaid, ""))) // and this is one
 	if err := s.store.Apply(s.ctx, courier.About(id, courier.OrderFailed, "")); err == nil {
 		t.Error("sold goods were given back")
 	}
