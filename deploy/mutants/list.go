@@ -3,4 +3,4 @@ package main
 import "slices"
 
 // mutants are the guards that must not be lost, each with the test that misses it.
-var mutants = slices.Concat(engineMutants, storeMutants, systemsMutants, peopleMutants, observeMutants, failoverMutants)
+var mutants = slices.Concat(engineMutants, storeMutants, systemsMutants, peopleMutants, observeMutants, failoverMutants, petstoreMutants)

@@ -175,7 +175,7 @@ func (c *Client) refused(response *http.Response, text []byte) (Reservation, err
 		return Reservation{State: Closed, Why: problem.Detail}, nil
 	case problem.Code == service.NotFound:
 		return Reservation{}, ErrNotArrived
-	case problem.Status == http.StatusBadRequest || problem.Status == http.StatusUnprocessableEntity:
+	case problem.Code != "" && (problem.Status == http.StatusBadRequest || problem.Status == http.StatusUnprocessableEntity):
 		return Reservation{}, &Refusal{&problem}
 	}
 	return Reservation{}, fmt.Errorf("the product service is not able to answer: %w", &problem)
