@@ -88,7 +88,7 @@ func open(t *testing.T, ctx context.Context) *tour.Stage {
 	}
 	stage, err := tour.Open(ctx, tour.Config{
 		Credentials: filepath.Join(options.Dir, "credentials.json"), Program: petstore, Dir: filepath.Join(dir, "logs"),
-		Frozen: formOf[time.Duration](3, 30) * time.Second, Killing: formOf[time.Duration](5, 60) * time.Second, Seed: uint64(began.UnixNano()),
+		Frozen: formOf[time.Duration](2, 30) * time.Second, Killing: formOf[time.Duration](5, 60) * time.Second, Seed: uint64(began.UnixNano()),
 	})
 	if err != nil {
 		t.Fatal(err)

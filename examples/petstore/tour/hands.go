@@ -64,15 +64,13 @@ func send(ctx context.Context, method, address, key string, body, into any) (sta
 
 // answer is what POST /orders was answered with: an order, or a problem.
 type answer struct {
-	Status int `json:"-"`
+	Status int
 	order.Order
-	Code      string          `json:"code"`
-	Detail    string          `json:"detail"`
-	Instance  string          `json:"instance"`
-	ItemsText json.RawMessage `json:"-"`
-	Short     []stock.Shortage
+	Code, Detail, Instance string // of a problem
+	Short                  []stock.Shortage
 }
 
+// UnmarshalJSON tells orders, which have an id, from problems.
 func (a *answer) UnmarshalJSON(text []byte) error {
 	if json.Unmarshal(text, &a.Order) == nil && a.Order.ID != "" {
 		return nil

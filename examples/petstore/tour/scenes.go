@@ -2,6 +2,7 @@ package tour
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -304,18 +305,9 @@ func consumerFails(ctx context.Context, s *Stage) error {
 		return err
 	}
 	var letter string
-	shown := func() error {
-		return await(ctx, func() (bool, string, error) {
-			text, err := page(ctx, s.product)
-			about, there := strings.CutSuffix(text[:max(strings.Index(text, "Shelf"), 0)], "")
-			at := strings.Index(about, a.ID)
-			if !there || at < 0 || !strings.Contains(about, "its goods are sold") {
-				return false, "the admin page shows no dead letter of " + a.ID, err
-			}
-			_, rest, _ := strings.Cut(about[at:], "/admin/letters/")
-			letter, _, _ = strings.Cut(rest, "/replay")
-			return letter != "", "it has no button", err
-		})
+	shown := func() (err error) {
+		letter, err = s.awaitLetter(ctx, a.ID, "its goods are sold")
+		return err
 	}
 	return all(
 		func() error { return s.awaitReservation(ctx, a.ID, stock.Sold) },
@@ -327,6 +319,28 @@ func consumerFails(ctx context.Context, s *Stage) error {
 	)
 }
 
+// awaitLetter waits until the product service's page shows a dead letter about an order, and why, and answers with its id.
+func (s *Stage) awaitLetter(ctx context.Context, order, why string) (id string, err error) {
+	err = await(ctx, func() (bool, string, error) {
+		text, err := page(ctx, s.product)
+		letters, _, _ := strings.Cut(text, "<h2>Shelf</h2>")
+		_, about, there := strings.Cut(letters, order)
+		if !there || !strings.Contains(about, why) {
+			return false, "the admin page shows no dead letter of " + order, err
+		}
+		_, about, _ = strings.Cut(about, "/admin/letters/")
+		id, _, there = strings.Cut(about, "/replay")
+		return there, "it has no button", err
+	})
+	return id, err
+}
+
+// The customers of frozen: those at the order service, and those at the hasty one.
+const patient, impatient = 8, 8
+
+func patientOrder(i int) string   { return order.ID("frozen", fmt.Sprint("patient-", i)) }
+func impatientOrder(i int) string { return order.ID("frozen", fmt.Sprint("impatient-", i)) }
+
 // frozen stops the product service in the middle of calls.
 func frozen(ctx context.Context, s *Stage) error {
 	ids, err := s.stock(ctx, "frozen", 100, 1000, 3)
@@ -337,7 +351,6 @@ func frozen(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	const patient, impatient = 8, 8
 	answers := make(chan error, patient+impatient)
 	buyAt := func(at *process, key string) {
 		_, err := buy(ctx, at, key, order.Request{Customer: "frozen", Wallet: wallet, Items: basket(1, ids...)})
@@ -356,41 +369,34 @@ func frozen(ctx context.Context, s *Stage) error {
 	case <-time.After(s.config.Frozen):
 	case <-ctx.Done():
 	}
-	waiting, err := s.find(ctx, order.ID("frozen", "impatient-0"))
-	if err == nil {
-		err = expect(waiting.State == order.Failed && waiting.Why != "", "an order past its time is %s (%s)", waiting.State, waiting.Why)
-	}
-	if thaw := s.product.thaw(); err != nil || thaw != nil {
-		return fmt.Errorf("while the product service was stopped: %w", firstOf(err, thaw))
+	_, err = s.awaitOrder(ctx, impatientOrder(0), order.Failed) // its end does not wait for the product service
+	if err := errors.Join(err, s.product.thaw()); err != nil {
+		return fmt.Errorf("while the product service was stopped: %w", err)
 	}
 	for range patient + impatient {
 		if err := <-answers; err != nil {
 			return err
 		}
 	}
-	for i := range patient {
-		if _, err := s.awaitOrder(ctx, order.ID("frozen", fmt.Sprint("patient-", i)), order.Paid); err != nil {
-			return err
-		}
-	}
-	for i := range impatient {
-		id := order.ID("frozen", fmt.Sprint("impatient-", i))
-		if _, err := s.awaitOrder(ctx, id, order.Failed); err != nil {
-			return err
-		}
-		if err := s.awaitReservation(ctx, id, stock.Closed, stock.Restored); err != nil {
-			return err
-		}
-	}
 	return all(
+		func() error { return s.thawed(ctx) },
 		func() error { return s.wantLeft(ctx, ids, 100-patient) },
 		func() error { return s.wantMoney(ctx, wallet, 1_000_000-patient*3000) },
 	)
 }
 
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
+// thawed wants the patient customers' orders paid, and the others' failed without any goods.
+func (s *Stage) thawed(ctx context.Context) error {
+	for i := range patient {
+		if _, err := s.awaitOrder(ctx, patientOrder(i), order.Paid); err != nil {
+			return err
+		}
+	}
+	for i := range impatient {
+		if _, err := s.awaitOrder(ctx, impatientOrder(i), order.Failed); err != nil {
+			return err
+		}
+		if err := s.awaitReservation(ctx, impatientOrder(i), stock.Closed, stock.Restored); err != nil {
 			return err
 		}
 	}
