@@ -59,6 +59,14 @@ var petstoreMutants = []mutant{
 		failure: "a gateway's 422",
 	},
 	{
+		name: "stock-content-type",
+		file: "examples/petstore/stock/stock.go",
+		old:  `response.Header.Get("Content-Type") != "application/problem+json" || `,
+		new:  "",
+		pkg:  "./examples/petstore/stock", test: "TestOnlyTheServicesOwnRefusalIsDefinite",
+		failure: "a stranger's 409",
+	},
+	{
 		name: "order-silence",
 		file: "examples/petstore/order/steps.go",
 		old: `	case err != nil:

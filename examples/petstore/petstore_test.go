@@ -30,7 +30,7 @@ func TestThePetStore(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), formOf[time.Duration](3, 6)*time.Minute)
 	t.Cleanup(cancel)
-	stage := open(t, ctx)
+	stage := open(ctx, t)
 	t.Run("at once", func(t *testing.T) {
 		for _, scene := range tour.Scenes() {
 			if scene.Alone {
@@ -38,13 +38,13 @@ func TestThePetStore(t *testing.T) {
 			}
 			t.Run(scene.Name, func(t *testing.T) {
 				t.Parallel()
-				play(t, ctx, stage, scene)
+				play(ctx, t, stage, scene)
 			})
 		}
 	})
 	for _, scene := range tour.Scenes() {
 		if scene.Alone {
-			t.Run(scene.Name, func(t *testing.T) { play(t, ctx, stage, scene) })
+			t.Run(scene.Name, func(t *testing.T) { play(ctx, t, stage, scene) })
 		}
 	}
 	if t.Failed() {
@@ -57,7 +57,7 @@ func TestThePetStore(t *testing.T) {
 	t.Log(report.String())
 }
 
-func play(t *testing.T, ctx context.Context, stage *tour.Stage, scene tour.Scene) {
+func play(ctx context.Context, t *testing.T, stage *tour.Stage, scene tour.Scene) {
 	t.Helper()
 	if err := scene.Play(ctx, stage); err != nil {
 		t.Error(err)
@@ -65,7 +65,7 @@ func play(t *testing.T, ctx context.Context, stage *tour.Stage, scene tour.Scene
 }
 
 // open starts a cluster of one system and both services.
-func open(t *testing.T, ctx context.Context) *tour.Stage {
+func open(ctx context.Context, t *testing.T) *tour.Stage {
 	t.Helper()
 	dir := t.TempDir()
 	lockstep, petstore := filepath.Join(dir, "lockstep"), filepath.Join(dir, "petstore")

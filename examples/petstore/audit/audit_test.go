@@ -61,7 +61,7 @@ func TestTheAuditorFindsWhatDoesNotAgree(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	orders, products := schema(t, ctx, order.Migrations()), schema(t, ctx, product.Migrations())
+	orders, products := schema(ctx, t, order.Migrations()), schema(ctx, t, product.Migrations())
 	for _, fault := range []struct {
 		name             string
 		orders, products string // what is changed
@@ -88,8 +88,8 @@ func TestTheAuditorFindsWhatDoesNotAgree(t *testing.T) {
 		{name: "goods that are missing", products: "UPDATE products SET stock = 7 WHERE id = 'a'", breach: "of a 10 came in"},
 		{name: "goods that are too many", products: "UPDATE products SET stock = 9 WHERE id = 'a'", breach: "of a 10 came in"},
 	} {
-		fill(t, ctx, orders, append([]string{"DELETE FROM sagas", "DELETE FROM orders", "DELETE FROM order_lines"}, agreed[0]...), fault.orders)
-		fill(t, ctx, products, append([]string{"DELETE FROM products", "DELETE FROM reservations", "DELETE FROM reserved_items"}, agreed[1]...), fault.products)
+		fill(ctx, t, orders, append([]string{"DELETE FROM sagas", "DELETE FROM orders", "DELETE FROM order_lines"}, agreed[0]...), fault.orders)
+		fill(ctx, t, products, append([]string{"DELETE FROM products", "DELETE FROM reservations", "DELETE FROM reserved_items"}, agreed[1]...), fault.products)
 		b := journal()
 		if fault.bank != nil {
 			fault.bank(b)
@@ -108,7 +108,7 @@ func TestTheAuditorFindsWhatDoesNotAgree(t *testing.T) {
 	}
 }
 
-func schema(t *testing.T, ctx context.Context, migrations fs.FS) *sql.DB {
+func schema(ctx context.Context, t *testing.T, migrations fs.FS) *sql.DB {
 	t.Helper()
 	db, err := service.Database(ctx, servers.Shared(t).Database(t).Migrate, migrations)
 	if err != nil {
@@ -118,7 +118,7 @@ func schema(t *testing.T, ctx context.Context, migrations fs.FS) *sql.DB {
 	return db
 }
 
-func fill(t *testing.T, ctx context.Context, db *sql.DB, statements []string, last string) {
+func fill(ctx context.Context, t *testing.T, db *sql.DB, statements []string, last string) {
 	t.Helper()
 	for _, statement := range append(statements, last) {
 		if statement == "" {

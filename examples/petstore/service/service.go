@@ -106,7 +106,8 @@ func Serve(ctx context.Context, listen string, handler http.Handler, log *slog.L
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainMax)
 	defer cancel()
 	err = server.Shutdown(ctx)
-	if <-failed; err != nil {
+	<-failed // always http.ErrServerClosed
+	if err != nil {
 		return fmt.Errorf("some requests did not end in time: %w", errors.Join(err, server.Close()))
 	}
 	return nil

@@ -33,6 +33,7 @@ func TestOnlyTheServicesOwnRefusalIsDefinite(t *testing.T) {
 		{"a balancer's 422", "text/html", `no`, 422, "", false, false},
 		{"a balancer's 502", "text/html", `bad gateway`, 502, "", false, false},
 		{"a gateway's 422", problem, `{"status":422,"title":"no"}`, 422, "", false, false},
+		{"a stranger's 409", "application/json", `{"code":"out_of_stock","status":409}`, 409, "", false, false},
 		{"half an answer", "application/json", `{"id":"x","sta`, 201, "", false, false},
 		{"a strange answer", "application/json", `{}`, 200, "", false, false},
 	} {
