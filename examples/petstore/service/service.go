@@ -105,10 +105,11 @@ func Serve(ctx context.Context, listen string, handler http.Handler, log *slog.L
 	health.Close()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainMax)
 	defer cancel()
-	err = server.Shutdown(ctx)
-	<-failed // always http.ErrServerClosed
-	if err != nil {
+	if err := server.Shutdown(ctx); err != nil {
 		return fmt.Errorf("some requests did not end in time: %w", errors.Join(err, server.Close()))
+	}
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve on %s: %w", listen, err)
 	}
 	return nil
 }
