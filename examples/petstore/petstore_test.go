@@ -88,7 +88,7 @@ func open(ctx context.Context, t *testing.T) *tour.Stage {
 	}
 	stage, err := tour.Open(ctx, tour.Config{
 		Credentials: filepath.Join(options.Dir, "credentials.json"), Program: petstore, Dir: filepath.Join(dir, "logs"),
-		Frozen: formOf[time.Duration](2, 30) * time.Second, Killing: formOf[time.Duration](5, 60) * time.Second, Seed: uint64(began.UnixNano()),
+		Note: func(text string) { t.Log(text) }, Frozen: formOf[time.Duration](2, 30) * time.Second, Killing: formOf[time.Duration](5, 60) * time.Second, Seed: uint64(began.UnixNano()),
 	})
 	if err != nil {
 		t.Fatal(err)

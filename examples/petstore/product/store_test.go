@@ -176,7 +176,7 @@ func TestOverlappingReservationsNeitherDeadlockNorOversell(t *testing.T) {
 	t.Parallel()
 	goods := []string{"a", "b", "c", "d", "e"}
 	s := setup(t, goods...)
-	const workers, each = 16, 12
+	const workers, each = 12, 8
 	var working sync.WaitGroup
 	errs := make(chan error, workers*each*2)
 	for w := range workers {

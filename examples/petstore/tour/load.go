@@ -45,6 +45,7 @@ func crowd(ctx context.Context, s *Stage) error {
 	answers := make(chan answer, customers)
 	failures := make(chan error, customers)
 	var working sync.WaitGroup
+	began := time.Now()
 	for i := range customers {
 		asked := order.Request{Customer: fmt.Sprint("crowd-", i), Wallet: wallet, Items: random(source, ids, 3, 5)}
 		working.Go(func() {
@@ -57,6 +58,7 @@ func crowd(ctx context.Context, s *Stage) error {
 		})
 	}
 	working.Wait()
+	took := time.Since(began)
 	stop()
 	if err := <-seen; err != nil {
 		return err
@@ -74,6 +76,7 @@ func crowd(ctx context.Context, s *Stage) error {
 			short++
 		}
 	}
+	s.config.Note(fmt.Sprintf("%d orders at once in %.1f s: %d paid, %d found too little", customers, took.Seconds(), paid, short))
 	return all(
 		s.noDeadlocks,
 		func() error {
@@ -172,9 +175,13 @@ func killed(ctx context.Context, s *Stage) error {
 		working.Go(func() {
 			source := rand.New(rand.NewPCG(s.config.Seed, uint64(i))) //nolint:gosec // a load that can be repeated
 			for n := 0; killing.Err() == nil; n++ {
+				goods := ids
+				if n%5 == 0 {
+					goods = slices.Concat(ids, rare)
+				}
 				w := &wish{key: fmt.Sprint("k-", n), asked: order.Request{
 					Customer: fmt.Sprint("killed-", i), Wallet: wallets[i], Reference: fmt.Sprint(source.IntN(3), source.IntN(100)),
-					Items: random(source, slices.Concat(ids, rare), 1, 10),
+					Items: random(source, goods, 1, 10),
 				}}
 				wishes[i] = append(wishes[i], w)
 				s.want(killing, w, source)
@@ -203,6 +210,7 @@ func killed(ctx context.Context, s *Stage) error {
 	if err := s.settled(ctx); err != nil {
 		return err
 	}
+	s.config.Note(fmt.Sprintf("%d kills in %v under %d orders, of which %d had no answer meanwhile", kills, s.config.Killing, taken, open))
 	return expect(kills >= 3 && taken > 2*kills, "only %d kills and %d orders, %d without an answer", kills, taken, open)
 }
 

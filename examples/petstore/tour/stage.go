@@ -29,6 +29,7 @@ type Config struct {
 	Frozen      time.Duration // how long the product service is stopped
 	Killing     time.Duration // how long services are killed at random
 	Seed        uint64        // of who is killed when
+	Note        func(string)  // hears of what scenes have counted
 }
 
 // currency of the shop: its smallest unit is a whole won.

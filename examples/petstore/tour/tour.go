@@ -35,6 +35,7 @@ func (c *Command) Run(ctx context.Context, out io.Writer) (err error) {
 	stage, err := Open(ctx, Config{
 		Credentials: c.Credentials, Program: program, Dir: filepath.Join(filepath.Dir(c.Credentials), "petstore"),
 		Frozen: c.Frozen, Killing: c.Killing, Seed: c.Seed,
+		Note: func(text string) { fmt.Fprintln(out, "         ", text) },
 	})
 	if err != nil {
 		return err
