@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	_ "embed"
 	"errors"
+	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
@@ -28,6 +29,7 @@ type Command struct {
 	NATS         string        `required:"" name:"nats" env:"PETSTORE_NATS" help:"URL of the event broker."`
 	NATSPassword string        `required:"" name:"nats-password" env:"PETSTORE_NATS_PASSWORD" help:"Password of the user 'product' there."`
 	Deliveries   int           `default:"20" help:"After so many failed deliveries an event is parked as a dead letter."`
+	RetryMax     time.Duration `default:"15s" help:"The longest pause before an event that could not be applied comes again; the first is 200ms, doubled each time."`
 	AckWait      time.Duration `default:"10s" help:"An event in the hands of a process that died comes again after so long."`
 }
 
@@ -48,7 +50,7 @@ func (c *Command) Run(ctx context.Context, log *slog.Logger) (err error) {
 	config := events.Default()
 	config.URL, config.User, config.Password, config.System, config.Log = c.NATS, courier.Product, c.NATSPassword, courier.Product, log
 	config.MaxDeliver, config.AckWait = c.Deliveries, c.AckWait
-	config.BackOff = []time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second, 15 * time.Second}
+	config.BackOff = c.pauses()
 	bus, err := events.Open(ctx, config)
 	if err != nil {
 		return err
@@ -62,12 +64,21 @@ func (c *Command) Run(ctx context.Context, log *slog.Logger) (err error) {
 	cleaned := make(chan struct{})
 	go func() { defer close(cleaned); forget(clean, db, config.MaxAge, log) }()
 	defer func() { stop(); <-cleaned }()
-	mux := (&server{store, bus, log}).routes()
+	mux := (&server{store, bus, log, make(chan struct{}, reservingMax)}).routes()
 	health.Probe(mux, log, func() map[string]any {
 		s := bus.Stats()
 		return map[string]any{"events": s.Connected, "events_done": s.Done, "events_later": s.Later, "events_dead": s.Dead}
 	})
 	return service.Serve(ctx, c.Listen, mux, log, health)
+}
+
+// pauses grow from the shortest to the longest.
+func (c *Command) pauses() (all []time.Duration) {
+	const shortest = 200 * time.Millisecond
+	for pause := shortest; pause < c.RetryMax; pause *= 2 {
+		all = append(all, pause)
+	}
+	return append(all, max(c.RetryMax, time.Millisecond))
 }
 
 // forget deletes receipts of events that the broker cannot deliver again any more.
@@ -88,10 +99,15 @@ func forget(ctx context.Context, db *sql.DB, after time.Duration, log *slog.Logg
 	}
 }
 
+// reservingMax is how many reservations are in the database at once: they would only wait for one another's products there,
+// and keep connections from the events that give goods back.
+const reservingMax = 12
+
 type server struct {
 	store *Store
 	bus   *events.Bus
 	log   *slog.Logger
+	slots chan struct{}
 }
 
 func (s *server) routes() *http.ServeMux {
@@ -124,6 +140,12 @@ func (s *server) reserve(r *http.Request) (int, any, error) {
 	}
 	if parsed, err := uuid.Parse(asked.ID); err != nil || parsed.String() != asked.ID {
 		return 0, nil, service.Refuse(http.StatusBadRequest, "invalid_request", "The id is to be a UUID in small letters.")
+	}
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	case <-r.Context().Done(): // who has left asks again, and what was not begun is not in the way then
+		return 0, nil, fmt.Errorf("wait for a turn: %w", r.Context().Err())
 	}
 	ctx, cancel := bounded(r)
 	defer cancel()

@@ -114,7 +114,11 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case detain:
 		<-released
 	}
-	forward, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), r.Method, g.target+r.URL.RequestURI(), bytes.NewReader(body))
+	ctx := r.Context()
+	if fate != pass {
+		ctx = context.WithoutCancel(ctx)
+	}
+	forward, err := http.NewRequestWithContext(ctx, r.Method, g.target+r.URL.RequestURI(), bytes.NewReader(body))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return

@@ -49,7 +49,7 @@ func crowd(ctx context.Context, s *Stage) error {
 	for i := range customers {
 		asked := order.Request{Customer: fmt.Sprint("crowd-", i), Wallet: wallet, Items: random(source, ids, 3, 5)}
 		working.Go(func() {
-			a, err := buy(ctx, []*process{s.order, s.hasty}[i%2], "k", asked)
+			a, err := buy(ctx, s.order, "k", asked)
 			if a.Status == http.StatusAccepted {
 				a.Order, err = s.awaitEnd(ctx, a.ID)
 			}
@@ -80,7 +80,7 @@ func crowd(ctx context.Context, s *Stage) error {
 	return all(
 		s.noDeadlocks,
 		func() error {
-			return expect(paid > customers/3 && short > 0, "%d were paid, %d found too little", paid, short)
+			return expect(paid > customers/3 && short > 0 && paid+short == customers, "%d were paid, %d found too little", paid, short)
 		},
 		func() error { return s.settled(ctx) },
 	)
@@ -211,7 +211,7 @@ func killed(ctx context.Context, s *Stage) error {
 		return err
 	}
 	s.config.Note(fmt.Sprintf("%d kills in %v under %d orders, of which %d had no answer meanwhile", kills, s.config.Killing, taken, open))
-	return expect(kills >= 3 && taken > 2*kills, "only %d kills and %d orders, %d without an answer", kills, taken, open)
+	return expect(kills >= 2 && taken >= customers, "only %d kills and %d orders, %d without an answer", kills, taken, open)
 }
 
 // want asks until there is an answer.

@@ -200,12 +200,12 @@ func (s *Stage) openServices(ctx context.Context) error {
 		p.program, p.url, p.logs = s.config.Program, "http://"+address, filepath.Join(s.config.Dir, p.name+".log")
 		p.args = append([]string{"--log-level=debug"}, append(args, "--listen="+address)...)
 	}
-	equip(s.product, addresses[0], "product", "--ack-wait=3s", "--deliveries=4")
+	equip(s.product, addresses[0], "product", "--ack-wait=4s", "--deliveries=8", "--retry-max=300ms")
 	if s.products, err = newGate(s.product.url); err != nil {
 		return err
 	}
 	ordering := []string{
-		"order", "--products=" + s.products.url, "--product-wait=1s", "--pay-wait=3s", "--lease=4s", "--wait=20s", "--retry-max=1s",
+		"order", "--products=" + s.products.url, "--product-wait=1500ms", "--pay-wait=3s", "--lease=4s", "--wait=20s", "--retry-max=1s",
 	}
 	s.hasty = &process{name: "order-hasty", env: s.order.env}
 	equip(s.hasty, addresses[1], append(slices.Clone(ordering), "--decide="+hastyDecide.String())...)
