@@ -52,10 +52,39 @@ var imports = map[string][]string{
 // packages among them that are listed above.
 var free = []string{"lockstep", "lockstep/cluster/", "lockstep/deploy", "lockstep/deploy/", "lockstep/k6/", "lockstep/node/store/storetest", "lockstep/api/auth/authtest"}
 
+// neighbours are programs of other teams: of ours they may import what every outside program may, beside their own.
+const neighbours = "lockstep/examples/"
+
+var outside = []string{"lockstep/api/client", "lockstep/cluster/events", "lockstep/locks", "lockstep/saga"}
+
+func TestNeighboursImportOnlyWhatEveryOutsideProgramMay(t *testing.T) {
+	checked := 0
+	for _, pkg := range packages(t) {
+		name, is := strings.CutPrefix(pkg.ImportPath, neighbours)
+		if !is {
+			continue
+		}
+		checked++
+		example, _, _ := strings.Cut(name, "/")
+		own := neighbours + example + "/"
+		for _, path := range pkg.Imports {
+			if strings.HasPrefix(path, "lockstep/") && !strings.HasPrefix(path, own) && !slices.Contains(outside, path) {
+				t.Errorf("%s imports %s, which no outside program may", pkg.ImportPath, path)
+			}
+		}
+	}
+	if checked == 0 {
+		t.Error("there are no examples")
+	}
+}
+
 // Data goes one way, edge -> engine -> store, and the domain imports nothing of ours.
 func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {
 	checked := 0
 	for _, pkg := range packages(t) {
+		if strings.HasPrefix(pkg.ImportPath, neighbours) {
+			continue
+		}
 		allowed, listed := imports[pkg.ImportPath]
 		if !listed && isFree(pkg.ImportPath) {
 			continue

@@ -25,7 +25,9 @@ type Step struct {
 	// once, outside of any transaction. What it learns it keeps in the saga's data.
 	Call func(ctx context.Context, s *Saga) error
 	// Cancel takes back what Call may have done, in one local transaction: it announces that, say. It runs once, whether or
-	// not Call ran or arrived, since nobody knows. Every Call up to the pivot needs one.
+	// not Call ran or arrived, since nobody knows. Every Call before the pivot needs one. The pivot's own may have none: then
+	// the pivot lies where Call goes, such as a payment. Its answer decides, or Refused; as long as there is neither, neither
+	// deadline nor Abort turns the saga back, and Do must succeed in the end.
 	Cancel func(ctx context.Context, tx Tx, s *Saga) error
 
 	// Do is the step's own transaction, which also holds its barrier and the saga's progress.
@@ -108,7 +110,7 @@ func (s Step) validate() error {
 		return errors.New("it is compensatable, but has no Undo")
 	case s.Kind != Compensatable && s.Undo != nil:
 		return errors.New("it has an Undo that could never run")
-	case s.Kind != Retriable && s.Call != nil && s.Cancel == nil:
+	case s.Kind == Compensatable && s.Call != nil && s.Cancel == nil:
 		return errors.New("its Call may have arrived when the saga turns back, but it has no Cancel")
 	case s.Cancel != nil && (s.Call == nil || s.Kind == Retriable):
 		return errors.New("it has a Cancel that could never run")
@@ -139,7 +141,7 @@ func (d *Definition) Abort(ctx context.Context, log *Log, id, cause string) erro
 			return fmt.Errorf("it is of kind %s at step %q, which this program does not know", s.Kind, s.Step)
 		case s.State == StateCompensating || s.State == StateFailed:
 			return nil
-		case s.State == StateDone || i > d.pivot:
+		case s.State == StateDone || !d.mayTurnAt(i):
 			return ErrPastPivot
 		}
 		return write(ctx, tx, d.turned(s, i, cause), true)
@@ -154,6 +156,15 @@ func (d *Definition) Abort(ctx context.Context, log *Log, id, cause string) erro
 func (d *Definition) turned(s Saga, i int, cause string) Saga {
 	s.State, s.Step, s.Cause, s.Attempt = StateCompensating, d.steps[i].Name, cause, 0
 	return s
+}
+
+// mayTurnAt tells whether a deadline or an operator may turn back a saga that is at step i.
+func (d *Definition) mayTurnAt(i int) bool { return i <= d.pivot && !d.decidedElsewhere(i) }
+
+// decidedElsewhere tells whether step i is a pivot that only the answer to its Call decides.
+func (d *Definition) decidedElsewhere(i int) bool {
+	step := d.steps[i]
+	return step.Kind == Pivot && step.Call != nil && step.Cancel == nil
 }
 
 // position is the place of a stored step's name; another release may have steps that this one does not know.

@@ -25,7 +25,6 @@ func TestAWrongOrderOfStepsIsRefused(t *testing.T) {
 		"retriable without a pivot":       {compensatable("a"), retriable("b")},
 		"no undo":                         {{Name: "a", Do: work}},
 		"no cancel":                       {{Name: "a", Do: work, Undo: work, Call: call}},
-		"no cancel for the pivot's call":  {{Name: "a", Kind: saga.Pivot, Do: work, Call: call}},
 		"a cancel without a call":         {{Name: "a", Do: work, Undo: work, Cancel: work}},
 		"an undo of the pivot":            {{Name: "a", Kind: saga.Pivot, Do: work, Undo: work}},
 		"an undo of a retriable step":     {{Name: "a", Kind: saga.Retriable, Do: work, Undo: work}},
@@ -44,6 +43,7 @@ func TestAWrongOrderOfStepsIsRefused(t *testing.T) {
 		"retriable":         {retriable("a"), retriable("b")},
 		"a pivot":           {pivot("a")},
 		"a call as a pivot": {{Name: "a", Kind: saga.Pivot, Call: call, Cancel: work}},
+		"a pivot elsewhere": {{Name: "a", Kind: saga.Pivot, Do: work, Call: call}},
 	} {
 		if _, err := saga.Define("kind", steps...); err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -55,7 +55,7 @@ func (t *turn) run(ctx context.Context) Outcome {
 // shown to an operator in the end.
 func (t *turn) failed(err error) Outcome {
 	i, known := t.position(t.saga.Step)
-	ends := known && t.saga.State == StateRunning && i <= t.pivot && !t.saga.Deadline.IsZero()
+	ends := known && t.saga.State == StateRunning && t.mayTurnAt(i) && !t.saga.Deadline.IsZero()
 	if !ends && t.saga.Attempt+1 >= t.AttemptsMax {
 		return ParkedFor(err.Error())
 	}
@@ -72,7 +72,7 @@ func (t *turn) step(ctx context.Context) error {
 		return t.undo(ctx, i)
 	case i > t.pivot:
 		return t.do(ctx, i)
-	case t.saga.Overdue:
+	case t.saga.Overdue && t.mayTurnAt(i):
 		return t.turnBack(ctx, i, errOverdue)
 	}
 	err := t.do(ctx, i)
@@ -86,10 +86,13 @@ func (t *turn) do(ctx context.Context, i int) error {
 	step, next := t.steps[i], t.saga.clone()
 	if step.Call != nil {
 		if err := t.call(ctx, step, &next); err != nil {
+			if IsRefused(err) {
+				t.saga.Data = next.Data // what was learned of why
+			}
 			return err
 		}
 	}
-	return t.commit(ctx, "do "+step.Name, func(tx Tx) (Saga, error) {
+	err := t.commit(ctx, "do "+step.Name, func(tx Tx) (Saga, error) {
 		entry, err := Enter(ctx, tx, t.saga.ID, step.Name, Do)
 		switch {
 		case err != nil:
@@ -103,6 +106,10 @@ func (t *turn) do(ctx context.Context, i int) error {
 		}
 		return t.forward(i, next.Data), nil
 	})
+	if t.decidedElsewhere(i) && IsRefused(err) {
+		return fmt.Errorf("step %s: what its call has decided cannot be refused any more: %v", step.Name, err) //nolint:errorlint // it must not count as a refusal
+	}
+	return err
 }
 
 func (t *turn) call(ctx context.Context, step Step, next *Saga) error {
@@ -193,7 +200,7 @@ func (t *turn) commit(ctx context.Context, point string, work func(tx Tx) (Saga,
 // mayTurn tells whether the saga is on its way to the pivot.
 func (t *turn) mayTurn() bool {
 	i, _ := t.position(t.saga.Step)
-	return t.saga.State == StateRunning && i <= t.pivot
+	return t.saga.State == StateRunning && t.mayTurnAt(i)
 }
 
 func (t *turn) fault(point string) error {

@@ -101,7 +101,7 @@ func (c *Cluster) claim() error {
 	if err := c.reap(); err != nil {
 		return err
 	}
-	if c.secrets, err = loadSecrets(c.options.Dir, c.options.Systems); err != nil {
+	if c.secrets, err = loadSecrets(c.options.Dir, c.options.Systems, c.options.Guests); err != nil {
 		return err
 	}
 	return c.choosePorts()

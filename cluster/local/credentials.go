@@ -14,6 +14,7 @@ import (
 type Credentials struct {
 	Systems      []SystemCredentials `json:"systems"`
 	NATSURL      string              `json:"nats_url,omitempty"`
+	Guests       []GuestCredentials  `json:"guests,omitempty"`
 	IDPURL       string              `json:"idp_url,omitempty"`
 	ControlURL   string              `json:"control_url"`
 	ControlToken string              `json:"control_token"`
@@ -31,6 +32,12 @@ type SystemCredentials struct {
 	MySQLSourceDSN   string            `json:"mysql_source_dsn"` // as the server's root
 	MySQLReplicaDSNs []string          `json:"mysql_replica_dsns"`
 	RedisAddrs       []string          `json:"redis_addrs"`
+}
+
+// GuestCredentials are those of a program beside the systems, at NATS.
+type GuestCredentials struct {
+	ID           string `json:"id"` // the user's name too
+	NATSPassword string `json:"nats_password"`
 }
 
 // ClientCredentials are those of an OAuth client.
@@ -52,6 +59,9 @@ func (c *Cluster) Credentials() Credentials {
 	}
 	for _, s := range c.systems {
 		all.Systems = append(all.Systems, s.credentials())
+	}
+	for _, id := range c.options.Guests {
+		all.Guests = append(all.Guests, GuestCredentials{id, c.secrets.Guests[id]})
 	}
 	return all
 }

@@ -42,6 +42,9 @@ func (c *Cluster) writeNATSConfig(dir, path string) error {
 	for _, id := range c.options.Systems {
 		config.Systems = append(config.Systems, broker.System{ID: id, Password: c.secrets.Systems[id].NATS})
 	}
+	for _, id := range c.options.Guests {
+		config.Systems = append(config.Systems, broker.System{ID: id, Password: c.secrets.Guests[id]})
+	}
 	text, err := yaml.Marshal(config)
 	if err != nil {
 		return fmt.Errorf("encode the configuration: %w", err)

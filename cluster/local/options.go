@@ -29,6 +29,7 @@ type Options struct {
 	Dir      string   // everything of the cluster lives here
 	Systems  []string // ids of the payment systems
 	Nodes    int      // per system
+	Guests   []string // programs beside the systems that have an account of their own at NATS, named like systems
 	Replicas int      // of MariaDB, per system; may be 0
 	PortBase int      // 0 picks free ports, which differ at each start
 
@@ -67,8 +68,12 @@ type Event struct {
 func Default() Options {
 	return Options{
 		Dir: ".lockstep", Systems: SystemNames(2), Nodes: 2, Replicas: 1, PortBase: DefaultPortBase, IDP: IDPAuto,
+		Guests: exampleGuests(),
 	}
 }
+
+// exampleGuests are the services of examples/ that tell each other events.
+func exampleGuests() []string { return []string{"order", "product"} }
 
 // SystemNames returns the first n ids of local systems: alpha, beta, gamma, ...
 func SystemNames(n int) []string {

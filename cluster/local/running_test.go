@@ -77,6 +77,9 @@ func credentials(t *testing.T, cluster *local.Cluster, o local.Options) {
 	if err != nil || read.ControlToken == "" || read.ControlURL != cluster.Credentials().ControlURL {
 		t.Errorf("read back %+v, %v", read, err)
 	}
+	if len(read.Guests) != 1 || read.Guests[0].ID != "guest" || len(read.Guests[0].NATSPassword) < 32 {
+		t.Errorf("the guests are %+v", read.Guests)
+	}
 	secrets, _ := filepath.Glob(filepath.Join(o.Dir, "alpha", "*.yaml"))
 	secrets = append(secrets, filepath.Join(o.Dir, "nats-1", "broker.yaml"), filepath.Join(o.Dir, "secrets.json"), filepath.Join(o.Dir, "alpha", "operator.secret"))
 	for _, path := range secrets {

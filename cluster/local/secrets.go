@@ -14,6 +14,7 @@ import (
 // protect does too.
 type secrets struct {
 	Systems map[string]systemSecrets `json:"systems"`
+	Guests  map[string]string        `json:"guests"` // their passwords at NATS
 }
 
 type systemSecrets struct {
@@ -47,7 +48,7 @@ func newSecret() string {
 }
 
 // loadSecrets reads the secrets of the directory and makes those that lack.
-func loadSecrets(dir string, systems []string) (secrets, error) {
+func loadSecrets(dir string, systems, guests []string) (secrets, error) {
 	path := filepath.Join(dir, "secrets.json")
 	known := secrets{}
 	text, err := os.ReadFile(path)
@@ -75,6 +76,14 @@ func loadSecrets(dir string, systems []string) (secrets, error) {
 			system.Alice, system.Bob = newSecret(), newSecret()
 		}
 		known.Systems[id] = system
+	}
+	if known.Guests == nil {
+		known.Guests = map[string]string{}
+	}
+	for _, id := range guests {
+		if known.Guests[id] == "" {
+			known.Guests[id] = newSecret()
+		}
 	}
 	return known, writePrivate(path, known)
 }

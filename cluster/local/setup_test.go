@@ -54,7 +54,7 @@ func TestMain(m *testing.M) {
 // awkward as they get, with blanks, and too long for the path of a socket.
 func options(t *testing.T) local.Options {
 	return local.Options{
-		Dir: filepath.Join(t.TempDir(), strings.Repeat("a b ", 25)+"c"), Systems: []string{"alpha"}, Nodes: 2, Binary: programs.standin, BufferPoolMB: 32,
+		Dir: filepath.Join(t.TempDir(), strings.Repeat("a b ", 25)+"c"), Systems: []string{"alpha"}, Guests: []string{"guest"}, Nodes: 2, Binary: programs.standin, BufferPoolMB: 32,
 		Progress: func(e local.Event) { t.Log(e.At.Format("15:04:05.000"), e.Process, e.Text) },
 	}
 }

@@ -46,6 +46,7 @@ func (u *UpCommand) options() Options {
 	options := Options{
 		FailoverAfter: after,
 		Dir:           u.Dir, Systems: names, Nodes: u.Nodes, Replicas: u.Replicas, PortBase: u.PortBase, Binary: u.Binary, IDP: u.IDP,
+		Guests: exampleGuests(),
 	}
 	if u.Traces != "" {
 		options.NodeConfig = map[string]any{"traces": map[string]any{"endpoint": u.Traces, "sample": 1}}
