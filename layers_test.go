@@ -49,7 +49,26 @@ var imports = map[string][]string{
 
 // free are the rooms beyond one node, which run processes and hold no money: they may use what they like, but for the
 // packages among them that are listed above.
-var free = []string{"lockstep", "lockstep/cluster/", "lockstep/deploy", "lockstep/deploy/", "lockstep/k6/", "lockstep/node/store/storetest", "lockstep/api/auth/authtest"}
+var free = []string{"lockstep", "lockstep/cluster/", "lockstep/deploy", "lockstep/deploy/", "lockstep/examples/", "lockstep/k6/", "lockstep/node/store/storetest", "lockstep/api/auth/authtest"}
+
+// outside is what the programs under examples may import besides packages of their own: what any other team could use.
+var outside = []string{"lockstep/api/client", "lockstep/cluster/events", "lockstep/locks", "lockstep/saga"}
+
+func TestExamplesAreOutsideUsers(t *testing.T) {
+	for _, pkg := range packages(t) {
+		path, isExample := strings.CutPrefix(pkg.ImportPath, "lockstep/examples/")
+		if !isExample {
+			continue
+		}
+		own, _, _ := strings.Cut(path, "/")
+		own = "lockstep/examples/" + own
+		for _, imported := range pkg.Imports {
+			if strings.HasPrefix(imported, "lockstep/") && imported != own && !strings.HasPrefix(imported, own+"/") && !slices.Contains(outside, imported) {
+				t.Errorf("%s imports %s, which an outside user may not", pkg.ImportPath, imported)
+			}
+		}
+	}
+}
 
 // Data goes one way, edge -> engine -> store, and the domain imports nothing of ours.
 func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	ticketoffice "lockstep/examples/ticketoffice"
+	"lockstep/examples/ticketoffice/audit"
 	"lockstep/examples/ticketoffice/stage"
 	"lockstep/examples/ticketoffice/tour"
 
@@ -164,11 +165,13 @@ func TestScenes(t *testing.T) {
 	}
 }
 
-func audited(t *testing.T, s *stage.Stage) {
+// audited fails unless all books agree before long: what is under way ends by itself.
+func audited(t *testing.T, s *stage.Stage) audit.Result {
 	t.Helper()
-	result, err := s.Audit(t.Context(), 20*time.Second)
+	result, err := s.Audit(t.Context(), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%d payments paid, %d voided", result.Paid, result.Voided)
+	return result
 }

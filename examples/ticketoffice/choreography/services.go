@@ -52,7 +52,7 @@ const parallel = 16 // events in the hands of a service
 // Bus says how a service talks to the broker: a message is in hand for as long as a change at Lockstep may take to be known.
 func Bus() events.Config {
 	config := events.Default()
-	config.AckWait, config.MaxDeliver = 10*time.Second, 1000
+	config.AckWait, config.MaxDeliver = 5*time.Second, 1000
 	config.BackOff = []time.Duration{100 * time.Millisecond, 300 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second}
 	return config
 }

@@ -65,7 +65,7 @@ func (c *Counter) Open(ctx context.Context) error {
 	c.runner.Logger = c.Log
 	c.runner.Backoff = saga.Backoff{Min: listenerPause, Max: resumeAfter, Jitter: 0.5}
 	c.outbox = saga.DefaultOutbox(c.DB, listeners{c})
-	c.outbox.Logger, c.outbox.AttemptsMax = c.Log, 1000
+	c.outbox.Logger, c.outbox.AttemptsMax, c.outbox.Poll = c.Log, 1000, listenerPause
 	c.outbox.Backoff = saga.Backoff{Min: listenerPause, Max: resumeAfter, Jitter: 0.5}
 	if err := c.outbox.Open(ctx); err != nil {
 		return err

@@ -65,7 +65,9 @@ func Void(ctx context.Context, tx saga.Tx, s sale.Sale, reason string) error {
 }
 
 // Lock reads a record and keeps others away from it until the transaction ends. A missing one has no state.
-func Lock(ctx context.Context, tx saga.Tx, id string) (Record, error) { return read(ctx, tx, id, " FOR UPDATE") }
+func Lock(ctx context.Context, tx saga.Tx, id string) (Record, error) {
+	return read(ctx, tx, id, " FOR UPDATE")
+}
 
 // Get reads a record, or refuses.
 func Get(ctx context.Context, db *store.Store, id string) (record Record, err error) {

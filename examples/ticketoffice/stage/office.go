@@ -102,7 +102,11 @@ func (o Office) Token(ctx context.Context, id string) (token queue.Token, err er
 
 // Enter gets a token, and waits until it is active.
 func (o Office) Enter(ctx context.Context, buyer string) (token queue.Token, err error) {
-	if err = o.call(ctx, http.MethodPost, o.Queue+"/v1/tokens", map[string]string{"buyer": buyer}, &token); err != nil {
+	err = o.until(ctx, 50*time.Millisecond, func() (bool, error) { // a token whose answer was lost expires by itself
+		err := o.call(ctx, http.MethodPost, o.Queue+"/v1/tokens", map[string]string{"buyer": buyer}, &token)
+		return err == nil, err
+	})
+	if err != nil {
 		return token, err
 	}
 	id := token.ID

@@ -38,6 +38,7 @@ func (p *process) start(ctx context.Context) error {
 	}
 	defer log.Close()
 	cmd := exec.Command(p.path, p.args...)
+	cmd.SysProcAttr = attributes()
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), p.env...), log, log
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)

@@ -25,12 +25,12 @@ var migrations embed.FS
 
 const (
 	connectionsMax = 24
-	triesMax       = 8                      // of a transaction that met a deadlock or a lock wait
-	tryPauseMax    = 30 * time.Millisecond  // drawn at random before the next try
-	lockWaitMax    = 5                      // seconds, of a statement for a row
-	lengthsMax     = 1 << 14                // transactions whose length is remembered
-	cleanEvery     = time.Minute            // saga bookkeeping
-	cleanAge       = 8 * 24 * time.Hour     // longer than the broker keeps a message
+	triesMax       = 8                     // of a transaction that met a deadlock or a lock wait
+	tryPauseMax    = 30 * time.Millisecond // drawn at random before the next try
+	lockWaitMax    = 5                     // seconds, of a statement for a row
+	lengthsMax     = 1 << 14               // transactions whose length is remembered
+	cleanEvery     = time.Minute           // saga bookkeeping
+	cleanAge       = 8 * 24 * time.Hour    // longer than the broker keeps a message
 	cleanBatch     = 1000
 )
 

@@ -363,6 +363,31 @@ func Buy(ctx context.Context, s *stage.Stage, name, buyer, account string) (bool
 	}
 }
 
+// BuyOnce queues, reserves and pays one seat while processes come and go: what has no answer is asked again, and a payment may
+// end either way. Only a buyer without an end is an error.
+func BuyOnce(ctx context.Context, s *stage.Stage, name, buyer, account string) error {
+	token, err := s.Enter(ctx, buyer)
+	if err != nil {
+		return err
+	}
+	for {
+		reserved, err := s.Reserve(ctx, token, account, name, 0)
+		if err == nil {
+			_, err := s.Pay(ctx, reserved)
+			return err
+		}
+		var problem *web.Problem
+		if errors.As(err, &problem) && problem.Status < http.StatusInternalServerError {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 // orNone lets an error that may be nil stand in a sentence.
 func orNone(err error) error {
 	if err == nil {

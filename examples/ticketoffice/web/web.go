@@ -45,7 +45,9 @@ type Mux struct {
 // NewMux has /livez, and /readyz, which asks ready.
 func NewMux(log *slog.Logger, ready func(context.Context) error) *Mux {
 	m := &Mux{mux: http.NewServeMux(), log: log}
-	m.Handle("GET /livez", func(w http.ResponseWriter, _ *http.Request) error { return Reply(w, http.StatusOK, map[string]string{"status": "ok"}) })
+	m.Handle("GET /livez", func(w http.ResponseWriter, _ *http.Request) error {
+		return Reply(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
 	m.Handle("GET /readyz", func(w http.ResponseWriter, r *http.Request) error {
 		ctx, cancel := context.WithTimeout(r.Context(), readyMax)
 		defer cancel()
