@@ -34,13 +34,13 @@ import (
 const (
 	kind = "payment"
 
-	// LockTTL is longer than the longest transaction.
-	LockTTL = 20 * time.Second
+	// LockTTL is longer than one attempt at a payment. For so long nobody pays for a concert after a process died with its lock.
+	LockTTL = 6 * time.Second
 
-	lockWaitMax   = 10 * time.Second // for the monolith's one lock
+	lockWaitMax   = 10 * time.Second // for the monolith's one lock; longer than its TTL
 	lockPause     = 5 * time.Millisecond
-	payMax        = 15 * time.Second // one attempt; shorter than LockTTL
-	resumeAfter   = 3 * time.Second  // the request goes on by itself until then
+	payMax        = 5 * time.Second // one attempt
+	resumeAfter   = 3 * time.Second // the request goes on by itself until then
 	listenerPause = 200 * time.Millisecond
 )
 
@@ -119,13 +119,13 @@ func (c *Counter) resume(ctx context.Context, g saga.Saga) saga.Outcome {
 
 // finish brings a payment to one of its two ends.
 func (c *Counter) finish(ctx context.Context, s sale.Sale) error {
-	ctx, cancel := context.WithTimeout(ctx, payMax)
-	defer cancel()
 	unlock, err := c.lock(ctx, s)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	ctx, cancel := context.WithTimeout(ctx, payMax)
+	defer cancel()
 	charge, err := c.charge(ctx, s.Payment)
 	if err != nil {
 		return err

@@ -365,7 +365,7 @@ func Buy(ctx context.Context, s *stage.Stage, name, buyer, account string) (bool
 
 // BuyOnce queues, reserves and pays one seat while processes come and go: what has no answer is asked again, and a payment may
 // end either way. Only a buyer without an end is an error.
-func BuyOnce(ctx context.Context, s *stage.Stage, name, buyer, account string) error {
+func BuyOnce(ctx context.Context, s stage.Office, name, buyer, account string) error {
 	token, err := s.Enter(ctx, buyer)
 	if err != nil {
 		return err
