@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"lockstep/examples/ticketoffice/stage"
 	"lockstep/examples/ticketoffice/tour"
 )
 
@@ -28,23 +29,15 @@ func (c *benchCommand) Run(ctx context.Context, out io.Writer) error {
 	fmt.Fprintln(out, "| mode | payments/s | order to record, p50 | p99 | transactions per payment | open, p50 | p99 | longest |")
 	fmt.Fprintln(out, "|---|---|---|---|---|---|---|---|")
 	for _, mode := range c.Mode {
-		if err := c.measure(ctx, out, mode); err != nil {
-			return fmt.Errorf("%s: %w", mode, err)
+		if err := c.with(ctx, mode, c.Payments, func(s *stage.Stage) error { return c.measure(ctx, out, mode, s) }); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (c *benchCommand) measure(ctx context.Context, out io.Writer, mode string) (err error) {
-	s, err := c.open(ctx, mode)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if closeErr := s.Close(); err == nil {
-			err = closeErr
-		}
-	}()
+// measure pays with many buyers at once.
+func (c *benchCommand) measure(ctx context.Context, out io.Writer, mode string, s *stage.Stage) error {
 	jobs, err := tour.Prepare(ctx, s, c.Concerts, c.Payments)
 	if err != nil {
 		return err
@@ -55,12 +48,12 @@ func (c *benchCommand) measure(ctx context.Context, out io.Writer, mode string) 
 	var mu sync.Mutex
 	var took []time.Duration
 	began := time.Now()
-	buying, ctx2 := errgroup.WithContext(ctx)
+	buying, paying := errgroup.WithContext(ctx)
 	buying.SetLimit(c.Buyers)
 	for _, job := range jobs {
 		buying.Go(func() error {
 			began := time.Now()
-			err := job(ctx2)
+			err := job(paying)
 			mu.Lock()
 			defer mu.Unlock()
 			took = append(took, time.Since(began))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,23 +18,28 @@ type besides struct {
 	Lockstep    string `help:"The lockstep program, which also runs the services' broker." default:"bin/lockstep" type:"existingfile"`
 }
 
-// open starts the office of a mode from this very program.
-func (b besides) open(ctx context.Context, mode string) (s *stage.Stage, err error) {
+// with starts the office of a mode from this very program, and ends it after the work. The logs of work that failed are kept.
+func (b besides) with(ctx context.Context, mode string, capacity int, work func(*stage.Stage) error) error {
 	credentials, err := stage.ReadCredentials(b.Credentials)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	program, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	dir, err := os.MkdirTemp("", "ticketoffice-"+mode+"-")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return stage.Open(ctx, stage.Options{
-		Mode: mode, Credentials: credentials, Lockstep: b.Lockstep, Program: []string{program}, Dir: dir,
-	})
+	s, err := stage.Open(ctx, stage.Options{Mode: mode, Capacity: capacity, Credentials: credentials, Lockstep: b.Lockstep, Program: []string{program}, Dir: dir})
+	if err == nil {
+		err = errors.Join(work(s), s.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w (logs in %s)", mode, err, dir)
+	}
+	return os.RemoveAll(dir)
 }
 
 // tourCommand is `ticketoffice tour`.
@@ -49,25 +55,17 @@ const sceneMax = time.Minute
 // Run fails when something is not as it should be.
 func (c *tourCommand) Run(ctx context.Context, out io.Writer) error {
 	for _, mode := range c.Mode {
-		if err := c.show(ctx, out, mode); err != nil {
-			return fmt.Errorf("%s: %w", mode, err)
+		fmt.Fprintln(out, mode)
+		if err := c.with(ctx, mode, 0, func(s *stage.Stage) error { return c.show(ctx, out, mode, s) }); err != nil {
+			return err
 		}
 	}
 	fmt.Fprintln(out, "All is as it should be.")
 	return nil
 }
 
-func (c *tourCommand) show(ctx context.Context, out io.Writer, mode string) (err error) {
-	fmt.Fprintf(out, "%s\n", mode)
-	s, err := c.open(ctx, mode)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if closeErr := s.Close(); err == nil {
-			err = closeErr
-		}
-	}()
+// show plays all scenes of a mode.
+func (c *tourCommand) show(ctx context.Context, out io.Writer, mode string, s *stage.Stage) error {
 	scenes := append(tour.Scenes(mode), tour.Scene{
 		Name: fmt.Sprintf("%d buyers for %d seats: each seat is paid once, and nobody else pays", c.Buyers, c.Seats),
 		Play: func(ctx context.Context, s *stage.Stage) error { return tour.Crowd(ctx, s, c.Buyers, c.Seats) },
