@@ -89,9 +89,9 @@ func killed(t *testing.T, s *stage.Stage, victims []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // chooses victims
+	random := rand.New(rand.NewPCG(seed, 0))
 	end := time.Now().Add(length)
 	working, ctx := errgroup.WithContext(ctx)
 	for i := range buyers {

@@ -118,7 +118,7 @@ func (p *program) compose(ctx, background context.Context) error {
 		return err
 	}
 	p.ready = append(p.ready, func(context.Context) error { return bus.Stats().Layout })
-	part, err := p.service(bus, background)
+	part, err := p.service(background, bus)
 	if err != nil {
 		bus.Close()
 		return err
@@ -129,7 +129,7 @@ func (p *program) compose(ctx, background context.Context) error {
 }
 
 // service makes the part that this process has.
-func (p *program) service(bus *events.Bus, background context.Context) (*choreography.Part, error) {
+func (p *program) service(background context.Context, bus *events.Bus) (*choreography.Part, error) {
 	switch p.Service {
 	case choreography.Queue:
 		tokens := p.queue(background)

@@ -37,7 +37,7 @@ func (p *process) start(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(p.path, p.args...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), p.path, p.args...) // it outlives its start
 	cmd.SysProcAttr = attributes()
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), p.env...), log, log
 	if err := cmd.Start(); err != nil {
