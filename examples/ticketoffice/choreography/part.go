@@ -112,7 +112,9 @@ func (p *Part) commit(ctx context.Context, s sale.Sale, step string, what saga.O
 	if err != nil {
 		return err
 	}
+	told := false
 	err = p.db.Within(ctx, func(tx saga.Tx) error {
+		told = false // it may be another try
 		operation := what
 		if what == refusal {
 			operation = saga.Undo
@@ -122,7 +124,6 @@ func (p *Part) commit(ctx context.Context, s sale.Sale, step string, what saga.O
 		case err != nil:
 			return err
 		case entry == saga.Repeated || entry == saga.Closed:
-			messages = nil
 			return nil
 		case what == refusal && entry == saga.First:
 			return errDoneMeanwhile
@@ -130,7 +131,7 @@ func (p *Part) commit(ctx context.Context, s sale.Sale, step string, what saga.O
 		if err := work(tx); err != nil {
 			return err
 		}
-		if len(messages) == 0 {
+		if told = len(messages) > 0; !told {
 			return nil
 		}
 		return saga.Announce(messages...).Exec(ctx, tx)
@@ -138,7 +139,7 @@ func (p *Part) commit(ctx context.Context, s sale.Sale, step string, what saga.O
 	if err != nil {
 		return err
 	}
-	if len(messages) > 0 {
+	if told {
 		if err := p.outbox.PublishNow(ctx, messages...); err != nil {
 			p.log.Info("an event is left to the outbox", "payment", s.Payment, "error", err)
 		}
