@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ func TestChoreography(t *testing.T) {
 	t.Parallel()
 	s := office(t, stage.Choreography)
 	scenes(t, s, stage.Choreography)
+	play(t, s, tour.PushDown)
 	t.Run("500 buyers for 50 seats: exactly 50 are paid", func(t *testing.T) { crowd(t, s) })
 	t.Run("processes are killed", func(t *testing.T) { killed(t, s, append(s.Processes(), "broker")) })
 }
@@ -44,16 +46,22 @@ func TestMonolith(t *testing.T) {
 
 // scenes plays every success and every failure.
 func scenes(t *testing.T, s *stage.Stage, mode string) {
+	var playing sync.WaitGroup // all at once: they mostly wait
 	for _, scene := range tour.Scenes(mode) {
-		t.Run(scene.Name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-			defer cancel()
-			if err := scene.Play(ctx, s); err != nil {
-				t.Error(err)
-			}
-		})
+		playing.Go(func() { play(t, s, scene) })
 	}
+	playing.Wait()
 	audited(t, s)
+}
+
+func play(t *testing.T, s *stage.Stage, scene tour.Scene) {
+	t.Run(scene.Name, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		if err := scene.Play(ctx, s); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func crowd(t *testing.T, s *stage.Stage) {

@@ -240,18 +240,19 @@ func (p *program) administer() {
 	}
 	p.mux.Handle("POST /v1/faults", func(w http.ResponseWriter, r *http.Request) error {
 		fault, err := web.Decode[struct {
-			Step  string `json:"step"`
-			Times int    `json:"times"`
+			Step    string `json:"step"`
+			Payment string `json:"payment"`
+			Times   int    `json:"times"`
 		}](r)
 		if err != nil {
 			return err
 		}
-		p.faults.Set(fault.Step, fault.Times)
+		p.faults.Set(fault.Step, fault.Payment, fault.Times)
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	})
-	p.mux.Handle("GET /v1/faults/{step}", func(w http.ResponseWriter, r *http.Request) error {
-		return web.Reply(w, http.StatusOK, map[string]int{"left": p.faults.Left(r.PathValue("step"))})
+	p.mux.Handle("GET /v1/faults/{step}/{payment}", func(w http.ResponseWriter, r *http.Request) error {
+		return web.Reply(w, http.StatusOK, map[string]int{"left": p.faults.Left(r.PathValue("step"), r.PathValue("payment"))})
 	})
 }
 

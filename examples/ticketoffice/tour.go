@@ -66,7 +66,11 @@ func (c *tourCommand) Run(ctx context.Context, out io.Writer) error {
 
 // show plays all scenes of a mode.
 func (c *tourCommand) show(ctx context.Context, out io.Writer, mode string, s *stage.Stage) error {
-	scenes := append(tour.Scenes(mode), tour.Scene{
+	scenes := tour.Scenes(mode)
+	if mode == stage.Choreography {
+		scenes = append(scenes, tour.PushDown)
+	}
+	scenes = append(scenes, tour.Scene{
 		Name: fmt.Sprintf("%d buyers for %d seats: each seat is paid once, and nobody else pays", c.Buyers, c.Seats),
 		Play: func(ctx context.Context, s *stage.Stage) error { return tour.Crowd(ctx, s, c.Buyers, c.Seats) },
 	})

@@ -74,7 +74,7 @@ func NewQueue(db *store.Store, bus *events.Bus, lifetime time.Duration, faults *
 			if err := queue.Expire(ctx, tx, e.Sale); err != nil {
 				return err
 			}
-			return q.faults.Check(sale.StepExpire)
+			return q.faults.Check(sale.StepExpire, e.Sale)
 		})
 	})
 	return q
@@ -91,7 +91,7 @@ func (q *QueueService) Order(ctx context.Context, s sale.Sale) error {
 		if err := queue.Use(ctx, tx, s); err != nil {
 			return err
 		}
-		return injected(q.faults, sale.StepToken)
+		return injected(q.faults, sale.StepToken, s)
 	}, line{Payment, tokenInUse})
 	if err != nil || begun {
 		return err
@@ -108,7 +108,7 @@ func NewPayment(db *store.Store, bus *events.Bus, faults *sale.Faults, log *slog
 			if err := payment.Open(ctx, tx, e.Sale); err != nil {
 				return err
 			}
-			return injected(p.faults, sale.StepRecord)
+			return injected(p.faults, sale.StepRecord, e.Sale)
 		}, line{Points, paymentPending})
 		if !saga.IsRefused(err) {
 			return err
@@ -123,7 +123,7 @@ func NewPayment(db *store.Store, bus *events.Bus, faults *sale.Faults, log *slog
 			if err := payment.Pay(ctx, tx, e.Sale); err != nil {
 				return err
 			}
-			return p.faults.Check(sale.StepPaid)
+			return p.faults.Check(sale.StepPaid, e.Sale)
 		})
 	})
 	return p
@@ -137,7 +137,7 @@ func NewConcert(db *store.Store, bus *events.Bus, faults *sale.Faults, log *slog
 			if err := concert.Confirm(ctx, tx, e.Sale); err != nil {
 				return err
 			}
-			return injected(c.faults, sale.StepSeat)
+			return injected(c.faults, sale.StepSeat, e.Sale)
 		}, line{Points, seatConfirmed})
 		if !saga.IsRefused(err) {
 			return err
@@ -155,7 +155,7 @@ func NewConcert(db *store.Store, bus *events.Bus, faults *sale.Faults, log *slog
 			if err := concert.Sell(ctx, tx, e.Sale); err != nil {
 				return err
 			}
-			return c.faults.Check(sale.StepSold)
+			return c.faults.Check(sale.StepSold, e.Sale)
 		})
 	})
 	return c
@@ -172,7 +172,7 @@ func NewPush(db *store.Store, bus *events.Bus, faults *sale.Faults, log *slog.Lo
 			if err := push.Export(ctx, tx, e.Sale); err != nil {
 				return err
 			}
-			return p.faults.Check(sale.StepPush)
+			return p.faults.Check(sale.StepPush, e.Sale)
 		})
 	})
 	return p
@@ -205,7 +205,7 @@ func (p *PointsService) hold(ctx context.Context, e sale.Event) error {
 			if err := points.Note(ctx, tx, e.Sale.Payment, points.Held, hold); err != nil {
 				return err
 			}
-			return injected(p.faults, sale.StepHold)
+			return injected(p.faults, sale.StepHold, e.Sale)
 		}, line{Concert, moneyHeld})
 	}
 	if !saga.IsRefused(err) {
@@ -228,7 +228,7 @@ func (p *PointsService) capture(ctx context.Context, e sale.Event) error {
 	if err != nil || charge.State != points.Held {
 		return err
 	}
-	if err = injected(p.faults, sale.StepCapture); err == nil {
+	if err = injected(p.faults, sale.StepCapture, e.Sale); err == nil {
 		err = p.desk.Capture(ctx, charge)
 	}
 	if saga.IsRefused(err) {
@@ -274,8 +274,8 @@ func (p *PointsService) intend(ctx context.Context, s sale.Sale) (charge points.
 func nothing(saga.Tx) error { return nil }
 
 // injected is a failure for tests, as a definite no.
-func injected(faults *sale.Faults, step string) error {
-	if err := faults.Check(step); err != nil {
+func injected(faults *sale.Faults, step string, s sale.Sale) error {
+	if err := faults.Check(step, s); err != nil {
 		return saga.Refused(err)
 	}
 	return nil

@@ -154,7 +154,7 @@ func (c *Counter) charge(ctx context.Context, id string) (charge points.Charge, 
 
 // hold sets the money aside before the payment's transaction, so that it is no part of its length.
 func (c *Counter) hold(ctx context.Context, charge points.Charge) (points.Charge, error) {
-	if err := c.Faults.Check(sale.StepHold); err != nil {
+	if err := c.Faults.Check(sale.StepHold, charge.Sale); err != nil {
 		return charge, err
 	}
 	hold, err := c.Desk.Hold(ctx, charge)
@@ -174,7 +174,7 @@ func (c *Counter) sell(ctx context.Context, tx saga.Tx, s sale.Sale, charge poin
 	if err := payment.Pay(ctx, tx, s); err != nil {
 		return err
 	}
-	if err := c.Faults.Check(sale.StepRecord); err != nil {
+	if err := c.Faults.Check(sale.StepRecord, s); err != nil {
 		return err
 	}
 	if err := concert.Confirm(ctx, tx, s); err != nil {
@@ -183,7 +183,7 @@ func (c *Counter) sell(ctx context.Context, tx saga.Tx, s sale.Sale, charge poin
 	if err := concert.Sell(ctx, tx, s); err != nil {
 		return err
 	}
-	if err := c.Faults.Check(sale.StepSeat); err != nil {
+	if err := c.Faults.Check(sale.StepSeat, s); err != nil {
 		return err
 	}
 	if err := saga.Finish(s.Payment).Exec(ctx, tx); err != nil {
@@ -217,7 +217,7 @@ func (c *Counter) useToken(ctx context.Context, tx saga.Tx, s sale.Sale) error {
 	if err := queue.Expire(ctx, tx, s); err != nil {
 		return err
 	}
-	return c.Faults.Check(sale.StepExpire)
+	return c.Faults.Check(sale.StepExpire, s)
 }
 
 // pay is the points' listener: a request to Lockstep inside the transaction.
@@ -228,11 +228,11 @@ func (c *Counter) pay(ctx context.Context, tx saga.Tx, charge points.Charge) err
 			return err
 		}
 		charge.Hold = hold
-		if err := c.Faults.Check(sale.StepHold); err != nil {
+		if err := c.Faults.Check(sale.StepHold, charge.Sale); err != nil {
 			return err
 		}
 	}
-	if err := c.Faults.Check(sale.StepCapture); err != nil {
+	if err := c.Faults.Check(sale.StepCapture, charge.Sale); err != nil {
 		return err
 	}
 	if err := points.Note(ctx, tx, charge.Sale.Payment, points.Captured, charge.Hold); err != nil {
@@ -245,14 +245,14 @@ func (c *Counter) push(ctx context.Context, tx saga.Tx, s sale.Sale) error {
 	if err := push.Deliver(ctx, tx, s); err != nil {
 		return err
 	}
-	return c.Faults.Check(sale.StepPush)
+	return c.Faults.Check(sale.StepPush, s)
 }
 
 func (c *Counter) data(ctx context.Context, tx saga.Tx, s sale.Sale) error {
 	if err := push.Export(ctx, tx, s); err != nil {
 		return err
 	}
-	return c.Faults.Check(sale.StepData)
+	return c.Faults.Check(sale.StepData, s)
 }
 
 // takeBack undoes a payment that failed, unless its money was captured: then it has to go on, and the error says so.

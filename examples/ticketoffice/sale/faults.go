@@ -19,39 +19,42 @@ const (
 	StepData    = "data"
 )
 
-// Faults make steps fail, for tests and the tour. A nil one makes none fail.
+// Faults make steps of single payments fail, for tests and the tour. A nil one makes none fail.
 type Faults struct {
 	mu   sync.Mutex
-	left map[string]int
+	left map[point]int
 }
 
-// Set has a step fail so many times from now on.
-func (f *Faults) Set(step string, times int) {
+type point struct{ step, payment string }
+
+// Set has a step of a payment fail so many times from now on.
+func (f *Faults) Set(step, payment string, times int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.left == nil {
-		f.left = map[string]int{}
+		f.left = map[point]int{}
 	}
-	f.left[step] = times
+	f.left[point{step, payment}] = times
 }
 
 // Left says how many failures of a step are still to come.
-func (f *Faults) Left(step string) int {
+func (f *Faults) Left(step, payment string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.left[step]
+	return f.left[point{step, payment}]
 }
 
-// Check fails if the step is to fail now.
-func (f *Faults) Check(step string) error {
+// Check fails if the step of the sale is to fail now.
+func (f *Faults) Check(step string, s Sale) error {
 	if f == nil {
 		return nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.left[step] == 0 {
+	at := point{step, s.Payment}
+	if f.left[at] == 0 {
 		return nil
 	}
-	f.left[step]--
+	f.left[at]--
 	return fmt.Errorf("injected failure of step %s", step)
 }

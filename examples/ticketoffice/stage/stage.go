@@ -262,15 +262,15 @@ func (s *Stage) find(name string) *process {
 	panic("stage: there is no process " + name)
 }
 
-// Fail has a step fail so many times from now on.
-func (s *Stage) Fail(ctx context.Context, step string, times int) error {
-	return s.call(ctx, "POST", s.url(s.owner(step))+"/v1/faults", map[string]any{"step": step, "times": times}, nil)
+// Fail has a step of a payment fail so many times from now on.
+func (s *Stage) Fail(ctx context.Context, step, payment string, times int) error {
+	return s.call(ctx, "POST", s.url(s.owner(step))+"/v1/faults", map[string]any{"step": step, "payment": payment, "times": times}, nil)
 }
 
 // FailuresLeft says how many failures of a step are still to come.
-func (s *Stage) FailuresLeft(ctx context.Context, step string) (int, error) {
+func (s *Stage) FailuresLeft(ctx context.Context, step, payment string) (int, error) {
 	var answer struct{ Left int }
-	err := s.call(ctx, "GET", s.url(s.owner(step))+"/v1/faults/"+step, nil, &answer)
+	err := s.call(ctx, "GET", s.url(s.owner(step))+"/v1/faults/"+step+"/"+payment, nil, &answer)
 	return answer.Left, err
 }
 

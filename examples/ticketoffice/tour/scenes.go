@@ -32,7 +32,7 @@ type Scene struct {
 	Play func(ctx context.Context, s *stage.Stage) error
 }
 
-// Scenes are those of a mode, in an order in which they can be played on one stage.
+// Scenes are those of a mode. They can be played on one stage at the same time.
 func Scenes(mode string) []Scene {
 	scenes := []Scene{
 		{"a payment succeeds, and the same order again changes nothing", success},
@@ -50,11 +50,11 @@ func Scenes(mode string) []Scene {
 			return stands(ctx, s, step)
 		}})
 	}
-	if mode == stage.Choreography {
-		scenes = append(scenes, Scene{"the push service is down: payments go on, messages come later", pushDown})
-	}
 	return scenes
 }
+
+// PushDown stops the push service of a choreography: a scene that needs the stage for itself.
+var PushDown = Scene{"the push service is down: payments go on, messages come later", pushDown}
 
 // stepsBefore are those whose failure takes the payment back. The first step of a choreography answers the buyer by itself.
 func stepsBefore(mode string) []string {
@@ -214,7 +214,7 @@ func takenBack(ctx context.Context, s *stage.Stage, step string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Fail(ctx, step, 1); err != nil {
+	if err := s.Fail(ctx, step, a.sale.Payment, 1); err != nil {
 		return err
 	}
 	seat := concert.FreeSeat
@@ -229,7 +229,7 @@ func takenBack(ctx context.Context, s *stage.Stage, step string) error {
 	if err := a.want(ctx, seat, queue.Active, wealth); err != nil {
 		return err
 	}
-	if left, err := s.FailuresLeft(ctx, step); err != nil || left != 0 {
+	if left, err := s.FailuresLeft(ctx, step, a.sale.Payment); err != nil || left != 0 {
 		return fmt.Errorf("%d failures of step %s did not happen: %w", left, step, orNone(err))
 	}
 	token, err := s.Token(ctx, a.sale.Token)
@@ -254,7 +254,7 @@ func stands(ctx context.Context, s *stage.Stage, step string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Fail(ctx, step, failures); err != nil {
+	if err := s.Fail(ctx, step, a.sale.Payment, failures); err != nil {
 		return err
 	}
 	if record, err := a.Pay(ctx, a.sale); err != nil || record.State != payment.Paid {
@@ -264,7 +264,7 @@ func stands(ctx context.Context, s *stage.Stage, step string) error {
 		return err
 	}
 	for { // the data platform is not looked at above
-		left, err := s.FailuresLeft(ctx, step)
+		left, err := s.FailuresLeft(ctx, step, a.sale.Payment)
 		if err != nil || left == 0 {
 			return err
 		}
