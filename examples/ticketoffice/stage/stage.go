@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,6 +26,8 @@ import (
 const (
 	startMax     = 30 * time.Second
 	accountsOnce = 12 // opened at a time
+	batchMax     = 100
+	purseAmount  = "1000000000000"
 )
 
 // Modes of the office.
@@ -83,6 +86,7 @@ type Stage struct {
 	Owner    *client.Client // as whom the office pays; it owns the shop's account and the buyers'
 	Shop     string
 
+	purse     string // an account from which buyers get their money
 	options   Options
 	schemas   schemas
 	processes map[string]*process
@@ -118,11 +122,16 @@ func Open(ctx context.Context, options Options) (s *Stage, err error) {
 	if err != nil {
 		return s, err
 	}
-	shop, err := s.Owner.OpenAccount(ctx, client.NewAccount{Currency: sale.Currency, Label: "ticket office"})
-	if err != nil {
+	for label, number := range map[string]*string{"ticket office": &s.Shop, "purse": &s.purse} {
+		account, err := s.Owner.OpenAccount(ctx, client.NewAccount{Currency: sale.Currency, Label: label})
+		if err != nil {
+			return s, err
+		}
+		*number = account.Number
+	}
+	if _, err := s.Operator.Deposit(ctx, client.Cash{Account: s.purse, Amount: purseAmount, Currency: sale.Currency}); err != nil {
 		return s, err
 	}
-	s.Shop = shop.Number
 	if err := s.schemas.make(ctx, system.MySQLSourceDSN, s.parts()); err != nil {
 		return s, err
 	}
@@ -295,22 +304,29 @@ func (s *Stage) owner(step string) string {
 // Accounts opens accounts of buyers with so much money each.
 func (s *Stage) Accounts(ctx context.Context, count int, amount int64) ([]string, error) {
 	numbers := make([]string, count)
-	opening, ctx := errgroup.WithContext(ctx)
+	opening, openingCtx := errgroup.WithContext(ctx)
 	opening.SetLimit(accountsOnce)
 	for i := range count {
 		opening.Go(func() error {
-			account, err := s.Owner.OpenAccount(ctx, client.NewAccount{Currency: sale.Currency, Label: fmt.Sprintf("buyer %d", i+1)})
-			if err != nil {
-				return err
-			}
+			account, err := s.Owner.OpenAccount(openingCtx, client.NewAccount{Currency: sale.Currency, Label: fmt.Sprintf("buyer %d", i+1)})
 			numbers[i] = account.Number
-			s.buyers.Store(account.Number, amount)
-			if amount == 0 {
-				return nil
-			}
-			_, err = s.Operator.Deposit(ctx, client.Cash{Account: account.Number, Amount: strconv.FormatInt(amount, 10), Currency: sale.Currency})
 			return err
 		})
 	}
-	return numbers, opening.Wait()
+	if err := opening.Wait(); err != nil {
+		return nil, err
+	}
+	for some := range slices.Chunk(numbers, batchMax) {
+		batch := client.Batch{Atomic: true}
+		for _, number := range some {
+			batch.Transfers = append(batch.Transfers, client.Payment{
+				From: s.purse, To: number, Amount: strconv.FormatInt(amount, 10), Currency: sale.Currency,
+			})
+			s.buyers.Store(number, amount)
+		}
+		if _, err := s.Owner.Batch(ctx, batch); err != nil {
+			return nil, err
+		}
+	}
+	return numbers, nil
 }
