@@ -363,18 +363,22 @@ func Buy(ctx context.Context, s *stage.Stage, name, buyer, account string) (bool
 	}
 }
 
-// BuyOnce queues, reserves and pays one seat while processes come and go: what has no answer is asked again, and a payment may
-// end either way. Only a buyer without an end is an error.
-func BuyOnce(ctx context.Context, s stage.Office, name, buyer, account string) error {
+// BuyOnce queues, reserves and pays one seat while processes come and go, and the payment may end either way. A patient buyer
+// asks again until it has; another one orders once and leaves, whatever the answer.
+func BuyOnce(ctx context.Context, s stage.Office, name, buyer, account string, patient bool) error {
 	token, err := s.Enter(ctx, buyer)
 	if err != nil {
 		return err
 	}
 	for {
 		reserved, err := s.Reserve(ctx, token, account, name, 0)
-		if err == nil {
+		switch {
+		case err == nil && patient:
 			_, err := s.Pay(ctx, reserved)
 			return err
+		case err == nil:
+			_ = s.Order(ctx, reserved) // the office has to end it by itself, if it came there
+			return nil
 		}
 		var problem *web.Problem
 		if errors.As(err, &problem) && problem.Status < http.StatusInternalServerError {
