@@ -80,7 +80,7 @@ func crowd(t *testing.T, s *stage.Stage) {
 // killed kills processes at random under load. Half of the buyers ask again what has no answer, the others never come back.
 func killed(t *testing.T, s *stage.Stage, victims []string) {
 	const buyers, seats = 8, 1000
-	length := 2 * time.Second
+	length := 3 * time.Second
 	if text := os.Getenv(longEnv); text != "" {
 		seconds, err := strconv.Atoi(text)
 		if err != nil {
