@@ -1,0 +1,82 @@
+package queue_test
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"lockstep/cluster/local/servers"
+	"lockstep/examples/ticketoffice/queue"
+	"lockstep/examples/ticketoffice/store"
+)
+
+// Buyers are admitted in the order in which they came, so many at a time, also after Redis forgot them all; a place that
+// becomes free, because somebody leaves or is too late, goes to the next.
+func TestOrderOutlivesRedis(t *testing.T) {
+	t.Parallel()
+	const capacity, lifetime = 2, 400 * time.Millisecond
+	shared := servers.Shared(t)
+	db, err := store.Open(t.Context(), shared.Database(t).Migrate, "queue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	client := redis.NewClient(&redis.Options{Addr: shared.RedisAddrs[0], MaxRetries: -1})
+	t.Cleanup(func() { _ = client.Close() })
+	key := t.Name() + time.Now().String()
+	q := queue.New(db, client, key, capacity, lifetime, slog.New(slog.DiscardHandler))
+
+	var ids []string
+	for range 6 {
+		token, err := q.Enter(t.Context(), "buyer")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, token.ID)
+	}
+	want := func(moment string, states ...string) {
+		t.Helper()
+		for i, state := range states {
+			if token, err := q.Get(t.Context(), ids[i]); err != nil || token.State != state {
+				t.Errorf("%s, token %d is %s, not %s: %v", moment, i+1, token.State, state, err)
+			}
+		}
+	}
+	admit := func() {
+		t.Helper()
+		if err := q.Admit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	admit()
+	want("at first", "active", "active", "waiting", "waiting", "waiting", "waiting")
+	if token, err := q.Get(t.Context(), ids[3]); err != nil || token.Position != 2 {
+		t.Errorf("the fourth stands at %d: %v", token.Position, err)
+	}
+
+	if err := client.Del(t.Context(), key).Err(); err != nil {
+		t.Fatal(err)
+	}
+	late, err := q.Enter(t.Context(), "latecomer") // alone in Redis, and the last all the same
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids = append(ids, late.ID)
+	admit()
+	admit() // the second look finds Redis short
+	if err := q.Leave(t.Context(), ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	admit()
+	want("after Redis forgot", "expired", "active", "active", "waiting", "waiting", "waiting", "waiting")
+
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		admit()
+		if token, err := q.Get(t.Context(), ids[4]); err != nil || token.State == queue.Active {
+			break
+		}
+	}
+	want("after the first two were too late", "expired", "expired", "expired", "active", "active", "waiting", "waiting")
+}
