@@ -86,7 +86,8 @@ func (p place) play(ctx context.Context, out io.Writer, loads time.Duration) (re
 		return report.Report{}, fmt.Errorf("find our own program: %w", err)
 	}
 	return scenes.Play(ctx, scenes.Options{
-		Credentials: credentials, Program: filepath.Clean(program), Dir: p.Out, Loads: loads, Out: out,
+		Credentials: credentials, Program: filepath.Clean(program), Dir: p.Out,
+		Moves: scenes.Moves, Accounts: scenes.Accounts, Loads: loads, Out: out,
 	})
 }
 

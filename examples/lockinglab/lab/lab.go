@@ -76,7 +76,7 @@ func Fixed(tries int, pause time.Duration) Patience {
 }
 
 // Soon is for setbacks that are over when they are known.
-var Soon = Patience{Tries: 50, PauseMax: 5 * time.Millisecond}
+var Soon = Patience{Tries: 500, PauseMax: 20 * time.Millisecond}
 
 func (p Patience) pause(ctx context.Context) error {
 	timer := time.NewTimer(p.PauseMin + rand.N(p.PauseMax-p.PauseMin+1)) //nolint:gosec // G404: jitter

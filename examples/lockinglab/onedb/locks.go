@@ -3,7 +3,6 @@ package onedb
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -18,7 +17,7 @@ import (
 
 const (
 	lockTTL     = 8 * time.Second // longer than any transaction here may take
-	lockCallMax = time.Second
+	lockCallMax = 2 * time.Second // for one server to answer
 )
 
 // locks are redsync's over independent servers.
@@ -67,21 +66,16 @@ func (l *locks) take(ctx context.Context, accounts []side) (held, error) {
 	var all held
 	ordered := slices.SortedFunc(slices.Values(accounts), func(a, b side) int { return cmp.Compare(a.account, b.account) })
 	for _, s := range ordered {
-		mutex := l.sync.NewMutex(fmt.Sprintf("lockinglab:account:%d", s.account), redsync.WithExpiry(lockTTL))
-		err := mutex.TryLockContext(ctx)
-		var taken *redsync.ErrTaken
-		var split *redsync.ErrNodeTaken // nobody got a majority
-		switch {
-		case err == nil:
-			all = append(all, mutex)
-			continue
-		case errors.As(err, &taken), errors.As(err, &split), errors.Is(err, redsync.ErrFailed):
+		mutex := l.sync.NewMutex(fmt.Sprintf("lockinglab:account:%d", s.account),
+			redsync.WithExpiry(lockTTL), redsync.WithTimeoutFactor(lockCallMax.Seconds()/lockTTL.Seconds()))
+		if err := mutex.TryLockContext(ctx); err != nil { // taken, or too few servers have answered in time
 			all.release(ctx)
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
 			return nil, lab.Busy
-		default:
-			all.release(ctx)
-			return nil, fmt.Errorf("lock account %d: %w", s.account, err)
 		}
+		all = append(all, mutex)
 	}
 	return all, nil
 }

@@ -21,7 +21,7 @@ type Kind struct {
 // The patience of the optimistic way, which is the historic one, and of who waits for a lock without a queue.
 var (
 	optimistic = lab.Fixed(20, 100*time.Millisecond)
-	polling    = lab.Patience{Tries: 500, PauseMin: 5 * time.Millisecond, PauseMax: 25 * time.Millisecond}
+	polling    = lab.Patience{Tries: 1000, PauseMin: 5 * time.Millisecond, PauseMax: 25 * time.Millisecond}
 )
 
 // The names that others ask for.

@@ -56,10 +56,10 @@ func (r Report) Write(dir string) error {
 func (r Report) Table(out io.Writer) {
 	for _, section := range r.Sections {
 		fmt.Fprintf(out, "\n### %s\n\n", section.Title)
-		fmt.Fprintln(out, "| way | books | order | done | refused | gave up | unknown | deadlocks | timeouts | conflicts | retries | per second | p50 | p99 |")
+		fmt.Fprintln(out, "| way | books | order | done | refused | gave up | unknown | deadlocks | timeouts | conflicts | retries | throughput | p50 | p99 |")
 		fmt.Fprintln(out, "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 		for _, result := range section.Results {
-			fmt.Fprintf(out, "| %s | %s | %s | %d | %d | %d | %d | %d | %d | %d | %d | %.4g | %s | %s |\n",
+			fmt.Fprintf(out, "| %s | %s | %s | %d | %d | %d | %d | %d | %d | %d | %d | %.4g/s | %s | %s |\n",
 				result.Way, books(result), order(result), result.Done, result.Refused, result.GaveUp, result.Unknown, result.Deadlocks, result.Timeouts,
 				result.Conflicts, result.Retries, result.PerSecond, shortly(result.P50), shortly(result.P99))
 		}
@@ -105,8 +105,11 @@ func order(r lab.Result) string {
 	return fmt.Sprintf("not (%d)", r.Passed)
 }
 
-// shortly writes a duration in milliseconds.
+// shortly writes a duration in milliseconds; that of no move at all is a dash.
 func shortly(d time.Duration) string {
+	if d == 0 {
+		return "–"
+	}
 	ms := float64(d) / float64(time.Millisecond)
 	if ms < 10 {
 		return fmt.Sprintf("%.1f ms", ms)

@@ -7,12 +7,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lockstep/examples/lockinglab/engine"
 	"lockstep/examples/lockinglab/lab"
 )
 
-// killing is a way during which a process is killed, once.
+// killing is Lockstep's way, during which a process is killed, once.
 type killing struct {
-	lab.Way
+	*engine.Bank
 	at    int64 // before this try, counted from 1
 	kill  func() error
 	tries atomic.Int64
@@ -25,7 +26,7 @@ func (k *killing) Try(ctx context.Context, move lab.Move) error {
 			return err
 		}
 	}
-	return k.Way.Try(ctx, move)
+	return k.Bank.Try(ctx, move)
 }
 
 // killMax bounds the request to the cluster's supervisor.

@@ -2,6 +2,7 @@
 package scenes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"lockstep/examples/lockinglab/engine"
@@ -23,7 +25,9 @@ type Options struct {
 	Credentials Credentials
 	Program     string        // the lab's own, for the services
 	Dir         string        // of the services' logs
-	Loads       time.Duration // each load of the throughput; 0: only the counted ones
+	Moves       int           // of each counted load
+	Accounts    int           // of each load that meets on no account
+	Loads       time.Duration // of each timed load; 0: only those that are needed to see what goes wrong
 	Out         io.Writer     // progress
 }
 
@@ -86,9 +90,9 @@ type contestant struct {
 }
 
 // compete has the contestants go through a load, one after another.
-func (s *stage) compete(ctx context.Context, title string, between bool, load lab.Load, all []contestant) error {
-	section := report.Section{Title: title, Across: between}
-	s.say("\n%s", title)
+func (s *stage) compete(ctx context.Context, load lab.Load, all []contestant) error {
+	section := report.Section{Title: load.Name, Across: strings.HasPrefix(load.Name, "Two")}
+	s.say("\n%s", load.Name)
 	for _, c := range all {
 		result, err := s.measure(ctx, load, c)
 		if err != nil {
@@ -161,22 +165,22 @@ func (s *stage) oneDatabase(ctx context.Context) error {
 		return append(all, contestant{theEngine, lockstep, patient, due{}})
 	}
 	historic := map[string]due{onedb.NoLock: {wrong: must}, onedb.ForeignKey: {deadlocks: must}}
-	if err := s.compete(ctx, "One database: 200 uses of 100 from 10,000, 10 workers", false, points(), contestants(historic)); err != nil {
+	if err := s.compete(ctx, points(s.Moves), contestants(historic)); err != nil {
 		return err
 	}
 	both := map[string]due{onedb.NoLock: {wrong: must}, onedb.ForeignKey: {deadlocks: must}, onedb.Unordered: {deadlocks: must}}
-	if err := s.compete(ctx, "One database: 200 opposite transfers between two accounts, 10 workers", false, opposite(), contestants(both)); err != nil {
+	if err := s.compete(ctx, opposite(Opposite, s.Moves), contestants(both)); err != nil {
 		return err
 	}
 	if s.Loads == 0 {
 		return nil
 	}
 	one := map[string]due{onedb.NoLock: {wrong: must}, onedb.ForeignKey: {deadlocks: must}, onedb.Unordered: {deadlocks: may}}
-	if err := s.compete(ctx, "One database: one hot account, 64 workers", false, hot(s.Loads), contestants(one)); err != nil {
+	if err := s.compete(ctx, hot(s.Accounts, s.Loads), contestants(one)); err != nil {
 		return err
 	}
 	many := map[string]due{onedb.NoLock: {wrong: may}, onedb.ForeignKey: {deadlocks: may}, onedb.Unordered: {deadlocks: may}}
-	return s.compete(ctx, "One database: a thousand accounts, 64 workers", false, thousand(s.Loads), contestants(many))
+	return s.compete(ctx, scattered(s.Accounts, s.Loads), contestants(many))
 }
 
 // twoDatabases compares the three ways, and then what a crash does to the last two.
@@ -188,18 +192,17 @@ func (s *stage) twoDatabases(ctx context.Context) error {
 	}
 	defer lockstep.Close()
 	type part struct {
-		title    string
 		load     lab.Load
 		timeouts chance // of the way that locks its own row first
 	}
-	parts := []part{{"Two databases: 40 opposite transfers between two accounts, 10 workers", acrossFew(), must}}
+	parts := []part{{across(Across, fewWorkers, 2, cmp.Or(s.Loads, acrossLoad)), must}}
 	if s.Loads > 0 {
 		parts = append(parts,
-			part{"Two databases: one hot account on each side, 64 workers", across("one hot account on each side", 2, s.Loads), must},
-			part{"Two databases: a thousand accounts, 64 workers", across("a thousand accounts", manyAccounts, s.Loads), may})
+			part{across(AcrossHot, manyWorkers, 2, s.Loads), must},
+			part{across(AcrossScattered, manyWorkers, s.Accounts, s.Loads), may})
 	}
 	for _, p := range parts {
-		if err := s.between(ctx, p.title, p.load, p.timeouts, lockstep); err != nil {
+		if err := s.between(ctx, p.load, p.timeouts, lockstep); err != nil {
 			return err
 		}
 	}
@@ -207,7 +210,7 @@ func (s *stage) twoDatabases(ctx context.Context) error {
 }
 
 // between runs one load between two databases.
-func (s *stage) between(ctx context.Context, title string, load lab.Load, timeouts chance, lockstep lab.Way) error {
+func (s *stage) between(ctx context.Context, load lab.Load, timeouts chance, lockstep *engine.Bank) error {
 	own, err := s.pair(ctx, twodb.OwnFirst, 0)
 	if err != nil {
 		return err
@@ -218,7 +221,7 @@ func (s *stage) between(ctx context.Context, title string, load lab.Load, timeou
 		return err
 	}
 	defer remote.Close()
-	return s.compete(ctx, title, true, load, []contestant{
+	return s.compete(ctx, load, []contestant{
 		{"own row first, then call", own, lab.Soon, due{timeouts: timeouts}},
 		{"call first, then own row", remote, lab.Soon, due{timeouts: may}},
 		{theSaga, lockstep, patient, due{}},
@@ -237,15 +240,15 @@ const crashAt = 30
 
 // crashes kills a process in the middle of a load: the bank that has called and not yet debited, and a node of Lockstep's
 // payer system, at whatever it does then.
-func (s *stage) crashes(ctx context.Context, lockstep lab.Way) error {
+func (s *stage) crashes(ctx context.Context, lockstep *engine.Bank) error {
 	remote, err := s.pair(ctx, twodb.RemoteFirst, crashAt)
 	if err != nil {
 		return err
 	}
 	defer remote.Close()
 	node := s.Credentials.Systems[0].ID + "-node-1"
-	return s.compete(ctx, "Two databases: a process of the payer's side is killed in the middle, 10 workers", true, crash(), []contestant{
+	return s.compete(ctx, opposite(Crash, s.Moves), []contestant{
 		{"call first, then own row", remote, patient, due{wrong: must, timeouts: may}},
-		{theSaga, &killing{Way: lockstep, at: crashAt, kill: func() error { return s.Credentials.kill(ctx, node) }}, patient, due{}},
+		{theSaga, &killing{Bank: lockstep, at: crashAt, kill: func() error { return s.Credentials.kill(ctx, node) }}, patient, due{}},
 	})
 }

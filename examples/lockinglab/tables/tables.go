@@ -31,9 +31,9 @@ type Tables struct {
 const params = "timeout=2s&readTimeout=30s&writeTimeout=10s&interpolateParams=true&clientFoundRows=true&rejectReadOnly=true"
 
 // Open makes the schema and its tables where they are missing. The account of the data source name, user:password@tcp(host:port)/,
-// may make schemas; the server's settings stay as they are.
-func Open(ctx context.Context, dsn string, connections int) (_ *Tables, err error) {
-	config, err := mysql.ParseDSN(WithSchema(dsn, "") + "?" + params)
+// may make schemas; the server's settings stay as they are. Settings are added to each session, as name=value pairs.
+func Open(ctx context.Context, dsn string, connections int, settings ...string) (_ *Tables, err error) {
+	config, err := mysql.ParseDSN(WithSchema(dsn, "") + "?" + strings.Join(append(settings, params), "&"))
 	if err != nil {
 		return nil, fmt.Errorf("read the data source name: %w", err)
 	}

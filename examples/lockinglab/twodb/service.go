@@ -28,7 +28,8 @@ const (
 )
 
 const (
-	callMax         = 10 * time.Second // longer than the other side waits for its lock
+	lockWait        = "innodb_lock_wait_timeout=1" // seconds; all that ends a circle over two servers
+	callMax         = 10 * time.Second             // longer than the other side waits for its lock
 	drainMax        = 5 * time.Second
 	headerMax       = 5 * time.Second
 	bodyBytesMax    = 4096
@@ -48,7 +49,7 @@ type Command struct {
 
 // Run serves until the context ends.
 func (c *Command) Run(ctx context.Context, log *slog.Logger) error {
-	t, err := tables.Open(ctx, c.DSN, connectionsMax)
+	t, err := tables.Open(ctx, c.DSN, connectionsMax, lockWait)
 	if err != nil {
 		return err
 	}
