@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -40,7 +41,7 @@ type runCommand struct {
 // Validate refuses a load that measures nothing.
 func (c *runCommand) Validate() error {
 	if c.Seconds < 1 {
-		return fmt.Errorf("--seconds must be at least 1")
+		return errors.New("--seconds must be at least 1")
 	}
 	return nil
 }

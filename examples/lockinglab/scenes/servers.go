@@ -52,7 +52,7 @@ func openServers(ctx context.Context, systems []System) (_ *servers, err error) 
 
 func (s *servers) close() {
 	for _, t := range s.tables {
-		_ = t.Close()
+		t.Close()
 	}
 	for _, replicas := range s.replicas {
 		for _, db := range replicas {

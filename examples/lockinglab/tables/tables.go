@@ -91,7 +91,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 }
 
 // Close closes all connections.
-func (t *Tables) Close() error { return t.DB.Close() }
+func (t *Tables) Close() { _ = t.DB.Close() }
 
 // Reset replaces everything by accounts from 1 on with the same balance.
 func (t *Tables) Reset(ctx context.Context, accounts int, balance int64) error {

@@ -87,7 +87,7 @@ func (p *Pair) keep(ctx context.Context, i int) {
 	crash := p.options.Crash
 	for ctx.Err() == nil {
 		command := exec.CommandContext(ctx, p.options.Program, "service", "--listen", p.urls[i][len("http://"):],
-			"--peer", p.urls[1-i], "--order", p.options.Order)
+			"--peer", p.urls[1-i], "--order", p.options.Order, "--tied")
 		if crash > 0 && i == 0 {
 			command.Args = append(command.Args, "--crash-after", strconv.FormatInt(crash, 10))
 		}
@@ -95,13 +95,23 @@ func (p *Pair) keep(ctx context.Context, i int) {
 		command.Stdout, command.Stderr = p.options.Log, p.options.Log
 		command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 		command.WaitDelay = stopMax
-		err := command.Run()
+		err := tied(command)
 		if ctx.Err() == nil {
 			fmt.Fprintf(p.options.Log, `{"level":"WARN","msg":"bank %d ended","error":%q}`+"\n", i+1, fmt.Sprint(err))
 			crash = 0
 			p.rest(ctx)
 		}
 	}
+}
+
+// tied runs a command whose standard input ends with us, however we end.
+func tied(command *exec.Cmd) error {
+	input, err := command.StdinPipe()
+	if err != nil {
+		return err
+	}
+	defer input.Close()
+	return command.Run()
 }
 
 func (p *Pair) rest(ctx context.Context) {
@@ -150,7 +160,7 @@ func (p *Pair) Close() {
 	p.caller.CloseIdleConnections()
 	for _, books := range p.books {
 		if books != nil {
-			_ = books.Close()
+			books.Close()
 		}
 	}
 }

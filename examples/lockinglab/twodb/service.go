@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -44,11 +45,20 @@ type Command struct {
 	DSN        string `name:"dsn" required:"" help:"MariaDB server of this bank, as user:password@tcp(host:port)/; its schema is lockinglab." env:"LOCKINGLAB_DSN"`
 	Peer       string `required:"" help:"Base URL of the other bank's service."`
 	Order      string `enum:"own-first,remote-first" default:"remote-first" help:"What a payer does first: lock its own row, or call the other bank (own-first, remote-first)."`
+	Tied       bool   `help:"End when standard input does: with whoever started this."`
 	CrashAfter int64  `help:"Die by SIGKILL between the credit and the debit of this transfer, counted from 1; 0 is never."`
 }
 
 // Run serves until the context ends.
 func (c *Command) Run(ctx context.Context, log *slog.Logger) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if c.Tied {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			stop()
+		}()
+	}
 	t, err := tables.Open(ctx, c.DSN, connectionsMax, lockWait)
 	if err != nil {
 		return err
