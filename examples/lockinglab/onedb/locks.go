@@ -26,12 +26,12 @@ type locks struct {
 	sync    *redsync.Redsync
 }
 
-func openLocks(addresses []string) *locks {
+func openLocks(addresses []string, workers int) *locks {
 	l := &locks{}
 	pools := make([]redis.Pool, len(addresses))
 	for i, address := range addresses {
 		client := goredislib.NewClient(&goredislib.Options{
-			Addr: address, PoolSize: 128,
+			Addr: address, PoolSize: 2 * workers, MinIdleConns: workers, // warm, as those to the database are
 			ContextTimeoutEnabled: true, // or redsync's timeout of each server is ignored
 			MaxRetries:            -1,   // a SETNX that is sent twice says "taken" to the one who took it
 		})

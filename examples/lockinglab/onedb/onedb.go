@@ -61,7 +61,7 @@ type Bank struct {
 // Open opens a warm connection for each worker, and the Redis servers of the locks. The bank uses the tables until it is
 // closed; they stay open.
 func Open(ctx context.Context, t *tables.Tables, workers int, redis []string) (_ *Bank, err error) {
-	b := &Bank{tables: t, locks: openLocks(redis)}
+	b := &Bank{tables: t, locks: openLocks(redis, workers)}
 	for range workers {
 		conn, err := t.Connect(ctx)
 		if err != nil {

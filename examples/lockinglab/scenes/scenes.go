@@ -235,13 +235,11 @@ func (s *stage) pair(ctx context.Context, order string, crash int64) (*twodb.Pai
 	})
 }
 
-// crashAt is the transfer in which a bank dies.
-const crashAt = 30
-
 // crashes kills a process in the middle of a load: the bank that has called and not yet debited, and a node of Lockstep's
 // payer system, at whatever it does then.
 func (s *stage) crashes(ctx context.Context, lockstep *engine.Bank) error {
-	remote, err := s.pair(ctx, twodb.RemoteFirst, crashAt)
+	at := int64(s.Moves / 4)
+	remote, err := s.pair(ctx, twodb.RemoteFirst, at)
 	if err != nil {
 		return err
 	}
@@ -249,6 +247,6 @@ func (s *stage) crashes(ctx context.Context, lockstep *engine.Bank) error {
 	node := s.Credentials.Systems[0].ID + "-node-1"
 	return s.compete(ctx, opposite(Crash, s.Moves), []contestant{
 		{"call first, then own row", remote, patient, due{wrong: must, timeouts: may}},
-		{theSaga, &killing{Bank: lockstep, at: crashAt, kill: func() error { return s.Credentials.kill(ctx, node) }}, patient, due{}},
+		{theSaga, &killing{Bank: lockstep, at: at, kill: func() error { return s.Credentials.kill(ctx, node) }}, patient, due{}},
 	})
 }
