@@ -159,7 +159,7 @@ func (s *stage) oneDatabase(ctx context.Context) error {
 	contestants := func(dues map[string]due) (all []contestant) {
 		for _, kind := range onedb.Kinds() {
 			d := dues[kind.Name]
-			d.timeouts = may // two seconds are short on a slow machine
+			d.timeouts = may // on a very slow machine
 			all = append(all, contestant{kind.Name, bank.Way(kind), kind.Patience, d})
 		}
 		return append(all, contestant{theEngine, lockstep, patient, due{}})

@@ -21,6 +21,9 @@ const (
 	settleMax   = time.Minute
 	settlePause = 50 * time.Millisecond
 	spare       = 8 // connections beside those of the workers
+
+	// lockWait is longer than the queue of all workers on a slow disk, so that a wait that is cut off is a circle or a storm.
+	lockWait = "innodb_lock_wait_timeout=10" // seconds
 )
 
 func openServers(ctx context.Context, systems []System) (_ *servers, err error) {
@@ -31,7 +34,7 @@ func openServers(ctx context.Context, systems []System) (_ *servers, err error) 
 		}
 	}()
 	for i, system := range systems {
-		t, err := tables.Open(ctx, system.Source, manyWorkers+spare)
+		t, err := tables.Open(ctx, system.Source, manyWorkers+spare, lockWait)
 		if err != nil {
 			return nil, err
 		}
