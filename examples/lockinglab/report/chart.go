@@ -26,7 +26,7 @@ var columns = []struct {
 	right int
 	value func(lab.Result) string
 }{
-	{"per second", barsFrom + barsWidth + 80, func(r lab.Result) string { return fmt.Sprintf("%.4g", r.PerSecond) }},
+	{"per second", barsFrom + barsWidth + 80, func(r lab.Result) string { return rate(r.PerSecond) }},
 	{"p99", barsFrom + barsWidth + 170, func(r lab.Result) string { return shortly(r.P99) }},
 	{"deadlocks", barsFrom + barsWidth + 250, func(r lab.Result) string { return count(r.Deadlocks) }},
 	{"timeouts", barsFrom + barsWidth + 320, func(r lab.Result) string { return count(r.Timeouts) }},

@@ -59,9 +59,9 @@ func (r Report) Table(out io.Writer) {
 		fmt.Fprintln(out, "| way | books | order | done | refused | gave up | unknown | deadlocks | timeouts | conflicts | retries | throughput | p50 | p99 |")
 		fmt.Fprintln(out, "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 		for _, result := range section.Results {
-			fmt.Fprintf(out, "| %s | %s | %s | %d | %d | %d | %d | %d | %d | %d | %d | %.4g/s | %s | %s |\n",
+			fmt.Fprintf(out, "| %s | %s | %s | %d | %d | %d | %d | %d | %d | %d | %d | %s/s | %s | %s |\n",
 				result.Way, books(result), order(result), result.Done, result.Refused, result.GaveUp, result.Unknown, result.Deadlocks, result.Timeouts,
-				result.Conflicts, result.Retries, result.PerSecond, shortly(result.P50), shortly(result.P99))
+				result.Conflicts, result.Retries, rate(result.PerSecond), shortly(result.P50), shortly(result.P99))
 		}
 	}
 }
@@ -103,6 +103,14 @@ func order(r lab.Result) string {
 		return fmt.Sprintf("kept (%d)", r.Passed)
 	}
 	return fmt.Sprintf("not (%d)", r.Passed)
+}
+
+// rate writes so many a second.
+func rate(perSecond float64) string {
+	if perSecond < 10 {
+		return fmt.Sprintf("%.1f", perSecond)
+	}
+	return fmt.Sprintf("%.0f", perSecond)
 }
 
 // shortly writes a duration in milliseconds; that of no move at all is a dash.
