@@ -1,0 +1,4 @@
+package lab
+
+// Overtaking is tested by itself: no run keeps to a given order.
+var Overtaking = overtaking

@@ -1,0 +1,8 @@
+-- +goose NO TRANSACTION
+-- +goose Up
+CREATE TABLE IF NOT EXISTS accounts (
+  id      BIGINT NOT NULL,
+  balance BIGINT NOT NULL,
+  version BIGINT NOT NULL DEFAULT 0,
+  PRIMARY KEY (id)
+) ENGINE=InnoDB;

@@ -1,0 +1,10 @@
+-- +goose NO TRANSACTION
+-- +goose Up
+CREATE TABLE IF NOT EXISTS moves (
+  id     BIGINT NOT NULL AUTO_INCREMENT,
+  ticket BIGINT NOT NULL,
+  payer  BIGINT NULL,
+  payee  BIGINT NULL,
+  amount BIGINT NOT NULL,
+  PRIMARY KEY (id)
+) ENGINE=InnoDB;
