@@ -10,7 +10,7 @@ TIMEOUT ?= 12m
 SECONDS ?= 90
 SEED    ?= 1
 
-.PHONY: help install build up down demo test bench k6 chaos guards mutants lint charts clean
+.PHONY: help install build up down demo examples test bench k6 chaos guards mutants lint charts clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -33,6 +33,10 @@ demo: build ## deposits, transfers, holds, and the proof that no money was lost
 test: ## all tests, on real servers and with the race detector; installs a browser, too
 	@bash deploy/install.sh --tests
 	@bash deploy/test.sh
+
+examples: build ## the neighbours beside the running local cluster, with a tour of each; ARGS="petstore" for one
+	@for example in $(or $(ARGS),ticketoffice petstore lockinglab); do \
+		echo "== $$example"; $(GO) run ./examples/$$example tour --credentials .lockstep/credentials.json || exit 1; done
 
 bench: build ## the engine against SQL by hand, as ratios measured in one run
 	@$(BIN) bench $(ARGS)

@@ -46,19 +46,6 @@ var imports = map[string][]string{
 		"lockstep/api", "lockstep/api/auth", "lockstep/api/client", "lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/events", "lockstep/cluster/peers", "lockstep/cluster/traces", "lockstep/locks", "lockstep/node/audit", "lockstep/node/ledger",
 		"lockstep/node/posting", "lockstep/node/remit", "lockstep/node/store", "lockstep/node/webhooks", "lockstep/rounds", "lockstep/saga",
 	},
-
-	// The lab is an outside user: of ours it has the client, and nothing behind the API.
-	"lockstep/examples/lockinglab/lab":    nil,
-	"lockstep/examples/lockinglab/report": {"lockstep/examples/lockinglab/lab"},
-	"lockstep/examples/lockinglab/tables": {"lockstep/examples/lockinglab/lab"},
-	"lockstep/examples/lockinglab/onedb":  {"lockstep/examples/lockinglab/lab", "lockstep/examples/lockinglab/tables"},
-	"lockstep/examples/lockinglab/twodb":  {"lockstep/examples/lockinglab/lab", "lockstep/examples/lockinglab/tables"},
-	"lockstep/examples/lockinglab/engine": {"lockstep/api/client", "lockstep/examples/lockinglab/lab"},
-	"lockstep/examples/lockinglab/scenes": {
-		"lockstep/examples/lockinglab/engine", "lockstep/examples/lockinglab/lab", "lockstep/examples/lockinglab/onedb",
-		"lockstep/examples/lockinglab/report", "lockstep/examples/lockinglab/tables", "lockstep/examples/lockinglab/twodb",
-	},
-	"lockstep/examples/lockinglab": {"lockstep/examples/lockinglab/report", "lockstep/examples/lockinglab/scenes", "lockstep/examples/lockinglab/twodb"},
 }
 
 // free are the rooms beyond one node, which run processes and hold no money: they may use what they like, but for the
