@@ -401,8 +401,8 @@ var engineMutants = []mutant{
 	{
 		name: "time-behind-locks",
 		file: "node/store/batch.go",
-		old:  "tx.ask(`SELECT UTC_TIMESTAMP(6)`, func(rows *sql.Rows) error { return rows.Scan(&now) })",
-		new:  "tx.asked = append([]question{{statement{`SELECT UTC_TIMESTAMP(6)`, nil}, func(rows *sql.Rows) error { return rows.Scan(&now) }}}, tx.asked...)",
+		old:  "\tif err := tx.Answers(ctx); err != nil {\n\t\treturn nil, Look{}, fmt",
+		new:  "\tslices.Reverse(tx.asked)\n\tif err := tx.Answers(ctx); err != nil {\n\t\treturn nil, Look{}, fmt",
 		pkg:  "./node/store", test: "TestWhatWaitedForAnAccountIsLater",
 		failure: "before the account was free",
 	},
