@@ -377,7 +377,12 @@ func TestARestoreRefusesWhatItMayNotReplace(t *testing.T) {
 		t.Error("a refused restore has changed the system's state")
 	}
 	before := w.alpha.number("SELECT SUM(posted) FROM accounts WHERE system_account IS NULL")
-	must(t, restore(w.alpha, backup, true)) // the node loses its lane
+	err = restore(w.alpha, backup, true) // the node loses its lane
+	if err != nil && strings.Contains(err.Error(), "until it is run again") {
+		t.Logf("the node has written into what was being filled: %v", err) // its audit has no lane
+		err = restore(w.alpha, backup, true)
+	}
+	must(t, err)
 	select {
 	case err := <-w.alpha.done:
 		if !errors.Is(err, node.ErrLost) {
