@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -219,12 +218,14 @@ func (c *Cluster) checkPorts(ctx context.Context) error {
 	}
 	for _, m := range c.members() {
 		for _, port := range m.ports {
-			if !isFree(port) {
+			listener, err := listen(ctx, port)
+			if err != nil {
 				return taken(m.name, port)
 			}
+			_ = listener.Close()
 		}
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address(c.layout.control))
+	listener, err := listen(ctx, c.layout.control)
 	if err != nil {
 		return taken("the control address", c.layout.control)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"lockstep/cluster/local/process"
 )
@@ -96,6 +97,18 @@ func freeLayout(o Options, next func() (int, error)) (layout, error) {
 }
 
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// listen listens on a port. One that was just looked at (isFree) may still seem taken: a process that is being started at the
+// same time has a copy of the socket until it has become its program.
+func listen(ctx context.Context, port int) (listener net.Listener, err error) {
+	for range 25 {
+		if listener, err = new(net.ListenConfig).Listen(ctx, "tcp", address(port)); err == nil {
+			return listener, nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return nil, err
+}
 
 // isFree tells whether a port can be listened on now.
 func isFree(port int) bool {
