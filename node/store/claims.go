@@ -103,7 +103,7 @@ func (r *ClaimRow) size() int {
 	if r.Answer == nil {
 		return fixed
 	}
-	return fixed + 2*len(r.Answer.Body) // quoting may double it
+	return fixed + 2*len(r.Answer.Body) // two hexadecimal digits for a byte
 }
 
 // sorted copies the rows into the order in which every transaction takes them.
