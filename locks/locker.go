@@ -14,6 +14,8 @@ type Locker struct {
 	cfg     Config
 	servers []*server
 	counts  counts
+	freed   freed
+	onFree  atomic.Pointer[func(names []string)]
 	closed  atomic.Bool
 	stop    context.CancelFunc
 	watches sync.WaitGroup
@@ -55,6 +57,7 @@ func Open(cfg Config) (*Locker, error) {
 	first.Wait()
 	for _, s := range l.servers {
 		l.watches.Go(func() { s.watch(ctx, cfg.Probe) })
+		l.watches.Go(func() { s.listen(ctx, cfg.Probe, l.hear) })
 	}
 	return l, nil
 }

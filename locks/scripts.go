@@ -24,7 +24,7 @@ const wantedFor = 50 * time.Millisecond
 // Behind a bar stands the locker that wants the name next, if somebody was
 // refused: "token|locker". Given back, it is kept for that locker a moment:
 // "|locker". Without it a locker that tries at the wrong moments would never see
-// a busy name free.
+// a busy name free. It is told, too, on a channel of its own.
 const (
 	// takeSource sets each free key, and the set's time to ARGV[3] milliseconds.
 	// For each key that was not free the second list names its holder, and the
@@ -55,20 +55,23 @@ end
 return {table.concat(bits), holders}`
 
 	// giveSource deletes each key that still holds the token, or keeps it for
-	// ARGV[3] milliseconds for the locker that wants it. Without the comparison
+	// ARGV[3] milliseconds for the locker that wants it, and tells that one: the
+	// token and the keys, on the channel ARGV[4] and the locker. Without the comparison
 	// an owner whose time had run out would delete the next one's. The set's time
 	// runs on, for a part of the set may be given back; when it is over, nothing
 	// was ours any more. A key that another set holds, whose time still runs, is
 	// answered with '2'.
 	giveSource = `
-local bits, mine, lives, held = {}, {}, {}, redis.call('EXISTS', ARGV[2] .. ARGV[1]) == 1 and '1' or '0'
+local bits, mine, lives, kept, held = {}, {}, {}, {}, redis.call('EXISTS', ARGV[2] .. ARGV[1]) == 1 and '1' or '0'
 for i, holder in ipairs(redis.call('MGET', unpack(KEYS))) do
   bits[i] = '0'
   if holder == ARGV[1] then
     mine[#mine + 1] = KEYS[i]
     bits[i] = held
   elseif holder and string.sub(holder, 1, #ARGV[1] + 1) == ARGV[1] .. '|' then
-    redis.call('PSETEX', KEYS[i], ARGV[3], string.sub(holder, #ARGV[1] + 1))
+    local wanting = string.sub(holder, #ARGV[1] + 2)
+    redis.call('PSETEX', KEYS[i], ARGV[3], '|' .. wanting)
+    kept[wanting] = (kept[wanting] or ARGV[1]) .. '\n' .. KEYS[i]
     bits[i] = held
   elseif holder then
     local token = string.match(holder, '^[^|]*')
@@ -80,6 +83,9 @@ for i, holder in ipairs(redis.call('MGET', unpack(KEYS))) do
 end
 if #mine > 0 then
   redis.call('DEL', unpack(mine))
+end
+for wanting, message in pairs(kept) do
+  redis.call('PUBLISH', ARGV[4] .. wanting, message)
 end
 return table.concat(bits)`
 

@@ -44,6 +44,7 @@ type server struct {
 	scripts  scripts
 	locker   string // who wants a name, told to others
 	sets     string // what stands before a token in the key of its set's time
+	channels string // what stands before a locker in the channel that tells it of names
 	timeout  time.Duration
 	probeKey string
 	onChange func(ServerState)
@@ -68,6 +69,7 @@ func newServer(addr, locker string, cfg Config) *server {
 		scripts:  newScripts(),
 		locker:   locker,
 		sets:     cfg.Prefix + "#",
+		channels: cfg.Prefix + "!",
 		timeout:  cfg.Timeout,
 		probeKey: cfg.Prefix + ":probe",
 		onChange: cfg.OnChange,
@@ -145,7 +147,7 @@ func (s *server) runExtend(ctx context.Context, keys []string, token string, ttl
 }
 
 func (s *server) runGive(ctx context.Context, keys []string, token string) (string, error) {
-	reply, err := s.scripts.give.Run(ctx, s.client, keys, token, s.sets, wantedFor.Milliseconds()).Result()
+	reply, err := s.scripts.give.Run(ctx, s.client, keys, token, s.sets, wantedFor.Milliseconds(), s.channels).Result()
 	if err != nil {
 		return "", err
 	}

@@ -19,6 +19,8 @@ import (
 // Locker takes set locks; *locks.Locker is one.
 type Locker interface {
 	Acquire(ctx context.Context, names []string) (*locks.Set, error)
+	// OnFree sets who hears of names that were refused and may be taken now.
+	OnFree(hear func(names []string))
 }
 
 // Config bounds the engine.
@@ -100,10 +102,13 @@ func Open(ctx context.Context, config Config, db *store.Store, locker Locker, id
 	}
 	e := &Engine{
 		config: config, store: db, locker: locker, identity: identity, log: log,
-		queue: newQueue(config), keys: keys{inHand: map[string]*task{}}, lost: make(chan struct{}),
+		queue: newQueue(config, db.System()), keys: keys{inHand: map[string]*task{}}, lost: make(chan struct{}),
 	}
 	e.metrics = newMetrics(registry, e.queue.length)
 	e.queue.onReserve = e.metrics.reserved.Inc
+	if locker != nil {
+		locker.OnFree(e.queue.free)
+	}
 	e.life, e.endLife = context.WithCancel(context.WithoutCancel(ctx))
 	for number := range config.Lanes {
 		l := &lane{Engine: e, lane: ledger.Lane{Node: identity.Node, Lane: number}, stripes: map[ledger.AccountID]bool{}, exposed: map[ledger.ExposureKey]bool{}, kept: map[ledger.AccountID]bool{}, mark: unknownMark}

@@ -58,7 +58,7 @@ func LeaveWhileHanded(rounds int) (stayed int) {
 // of that length, while tasks came after these pauses.
 func Gather(answered int, step time.Duration, pauses ...time.Duration) int {
 	config := DefaultConfig()
-	l := &lane{Engine: &Engine{queue: newQueue(config)}}
+	l := &lane{Engine: &Engine{queue: newQueue(config, "alpha")}}
 	var coming sync.WaitGroup
 	coming.Go(func() {
 		for _, pause := range pauses {

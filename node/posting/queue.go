@@ -11,6 +11,8 @@ import (
 
 // queue holds the tasks that wait for a lane, in order of arrival.
 type queue struct {
+	system string // whose accounts they are
+
 	tasksMax, batchTransfersMax, batchAccountsMax int
 
 	mu      sync.Mutex
@@ -23,8 +25,9 @@ type queue struct {
 	changed   chan struct{} // closed and replaced at each change
 }
 
-func newQueue(config Config) *queue {
+func newQueue(config Config, system string) *queue {
 	return &queue{
+		system:   system,
 		tasksMax: config.QueueMax, batchTransfersMax: config.BatchTransfersMax, batchAccountsMax: config.BatchAccountsMax,
 		inHand: map[ledger.AccountID]bool{}, resting: map[ledger.AccountID]time.Time{}, changed: make(chan struct{}),
 		onReserve: func() {},
@@ -56,7 +59,9 @@ func (q *queue) giveBack(tasks []*task, delay time.Duration, elsewhere []ledger.
 		q.resting[id] = notBefore
 	}
 	for _, t := range tasks {
-		t.notBefore, t.queued = notBefore, now
+		if t.notBefore, t.queued = notBefore, now; slices.ContainsFunc(elsewhere, t.has) {
+			t.notBefore = now // the account's rest is its own, which may end sooner
+		}
 		if t.state.CompareAndSwap(taken, waiting) {
 			back = append(back, t)
 		} else {
@@ -66,6 +71,22 @@ func (q *queue) giveBack(tasks []*task, delay time.Duration, elsewhere []ledger.
 	q.tasks = append(back, q.tasks...)
 	q.wake()
 	return dropped
+}
+
+// free ends the rest of accounts, by the names of their locks: another node has given them back.
+func (q *queue) free(names []string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	woken := false
+	for id := range q.resting {
+		if slices.Contains(names, accountLock(q.system, id)) {
+			delete(q.resting, id)
+			woken = true
+		}
+	}
+	if woken {
+		q.wake()
+	}
 }
 
 // take waits for tasks and takes all that one batch holds; nil when the queue is closed and empty.
@@ -190,6 +211,8 @@ func (q *queue) reserve(t *task, now time.Time, reserved map[ledger.AccountID]bo
 
 // elsewhere tells whether another lane works on one of the task's accounts.
 func (q *queue) elsewhere(t *task) bool { return t.any(q.inHand) }
+
+func (t *task) has(id ledger.AccountID) bool { return slices.Contains(t.accounts, id) }
 
 func (t *task) any(of map[ledger.AccountID]bool) bool {
 	if len(of) == 0 {
