@@ -267,6 +267,14 @@ var engineMutants = []mutant{
 		failure: "hot",
 	},
 	{
+		name: "redis-told",
+		file: "locks/freed.go",
+		old:  "return count == quorum",
+		new:  "return count == 1",
+		pkg:  "./locks", test: "TestALockerWaitsForTheWordOfAQuorum",
+		failure: "one server each said",
+	},
+	{
 		name: "skip-holds",
 		file: "node/posting/batch.go",
 		old: `		if b.settlements[i].mine {

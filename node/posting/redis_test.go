@@ -254,3 +254,31 @@ func TestCommandsOfABusyAccountWaitTogether(t *testing.T) {
 			tries, batches, commands, rests)
 	}
 }
+
+// A node that was refused an account takes it as soon as the other one gives it back, and not after its own pause.
+func TestANodeIsToldWhenAnAccountIsFree(t *testing.T) {
+	t.Parallel()
+	const pause = time.Hour
+	w := newWorld(t)
+	prefix := newPrefix()
+	n := w.open(withLocker(w.locker(prefix)), func(o *options) { o.engine.BackMin, o.engine.BackMax = pause, pause+1 })
+	busy, free := n.funded(100), n.funded(100)
+	release := w.take(prefix, lockOf(busy))
+	waiting := n.start(fresh(deposit(busy, 10)))
+	across := n.start(fresh(transfer(busy, free, 1)))
+	n.eventually("the commands come back", func() bool { return n.metric("busy_total") >= 1 && n.engine.Waiting() == 2 })
+	n.succeed(deposit(free, 10)) // has no part in it
+	if posted := w.posted(busy); posted != 100 {
+		t.Errorf("a command ran while another node had its account: the balance is %d, not 100", posted)
+	}
+	release()
+	for _, r := range receive([]<-chan result{waiting, across}) {
+		if !r.ok() {
+			t.Errorf("a command after its account was free: %v", r.err)
+		}
+	}
+	if posted := w.posted(busy); posted != 109 || w.posted(free) != 111 {
+		t.Errorf("the balances are %d and %d, not 109 and 111", posted, w.posted(free))
+	}
+	w.verify()
+}
