@@ -22,7 +22,8 @@ func failoverFaults() []fault {
 const (
 	sourceReturns = "the old source back"
 
-	wholeWait   = 20 * time.Second // until a system has a source and two replicas again, after an earlier fault
+	wholeWait   = 40 * time.Second // until a system has a source and two replicas again, after an earlier fault
+	spareSeen   = time.Second      // in which the supervisor has noticed that a database was started
 	promoteWait = 30 * time.Second // the supervisor waits for 4 s, and may have to try again
 )
 
@@ -53,10 +54,14 @@ func lost(take func(context.Context, *target, string) error) func(context.Contex
 	}
 }
 
-// whole waits until no database is down or apart.
+// whole waits until no database is down or apart, and the supervisor would dare to promote a replica: one that was just started,
+// or pointed at another source, has to catch up before, and after an earlier fault that takes as long as the machine is busy.
 func (t *target) whole(ctx context.Context, on []string) error {
-	return t.await(ctx, wholeWait, "the system is whole", on, func(all []local.Status) bool {
-		return !slices.ContainsFunc(all, func(s local.Status) bool { return s.State != local.Running || s.Kind == "mysql-apart" })
+	system, _, _ := strings.Cut(on[0], "-")
+	return t.await(ctx, wholeWait, "a replica of the whole system may be promoted", on, func(all []local.Status) bool {
+		return t.cluster.Spare(system) && !slices.ContainsFunc(all, func(s local.Status) bool {
+			return s.State != local.Running || s.Kind == "mysql-apart" || time.Since(s.Since) < spareSeen
+		})
 	})
 }
 

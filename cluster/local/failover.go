@@ -23,7 +23,7 @@ const (
 	guardEvery    = 250 * time.Millisecond
 	answerMax     = time.Second      // a server that is well has answered by then
 	promoteMax    = 10 * time.Second // one attempt
-	reconcileMax  = 20 * time.Second // one attempt
+	reconcileMax  = 15 * time.Minute // one attempt: all transfers with a peer are compared, and an attempt that is cut short begins again
 	reconcileWait = 2 * time.Second  // between two
 )
 
@@ -122,6 +122,17 @@ func mayReplace(ctx context.Context, old *database, followers []*database) error
 	return nil
 }
 
+// Spare tells whether the system could lose its source now and have another, as far as the supervisor saw when it last looked,
+// which it does several times a second.
+func (c *Cluster) Spare(system string) bool {
+	for _, s := range c.systems {
+		if s.id == system {
+			return s.spare.Load()
+		}
+	}
+	return false
+}
+
 // catching is how far a replica has come since it was started or pointed at a source. Either makes it throw away what it had
 // received and not applied, and may have acknowledged. It has that again when it has reached a position that the source had later.
 type catching struct {
@@ -135,7 +146,11 @@ func (s *system) catchUp(ctx context.Context, source *database) {
 	ctx, cancel := context.WithTimeout(ctx, answerMax)
 	defer cancel()
 	_, others := s.servers()
-	for _, f := range s.joinedOf(others) {
+	joined := s.joinedOf(others)
+	defer func() {
+		s.spare.Store(len(joined) >= followersMin && !slices.ContainsFunc(joined, func(f *database) bool { return !f.complete() }))
+	}()
+	for _, f := range joined {
 		if f.complete() || f.member.snapshot().State != Running {
 			continue
 		}

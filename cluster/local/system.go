@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,6 +41,7 @@ type system struct {
 	choosing  sync.RWMutex    // held while a source is chosen, and shared while a server joins it
 	fenced    map[string]bool // servers that are down because we killed them; the guard's own
 	told      string          // what hindered a failover; the guard's own
+	spare     atomic.Bool     // each replica has all that it ever acknowledged
 	left      bool            // the replicas have left the source, and no other is chosen; the guard's own
 
 	redisMembers []*member

@@ -275,6 +275,14 @@ var engineMutants = []mutant{
 		failure: "one server each said",
 	},
 	{
+		name: "interrupted-again",
+		file: "node/posting/lane.go",
+		old:  "case store.Interrupted(err) && !interrupted:",
+		new:  "case store.Interrupted(err) && interrupted:",
+		pkg:  "./node/posting", test: "TestAnInterruptedBatchIsRunAgain",
+		failure: "a command whose statement was killed",
+	},
+	{
 		name: "skip-holds",
 		file: "node/posting/batch.go",
 		old: `		if b.settlements[i].mine {

@@ -247,7 +247,7 @@ func (l *lane) jitter() time.Duration {
 func (l *lane) post(tasks []*task, set *locks.Set) error {
 	defer l.unlock(set)
 	as := how{skipLocked: l.anyKept(tasks)}
-	for try, lost := 1, false; ; try++ {
+	for try, lost, interrupted := 1, false, false; ; try++ {
 		began := time.Now()
 		b, err := l.prepare(tasks, as)
 		stage(tasks, "transaction", began, failureCode(err))
@@ -274,6 +274,8 @@ func (l *lane) post(tasks []*task, set *locks.Set) error {
 			time.Sleep(l.jitter())
 		case class == store.ClassServer && !lost:
 			lost = true // once more, on a new connection
+		case store.Interrupted(err) && !interrupted:
+			interrupted = true // once more, for the server may have been frozen, or somebody has killed the wrong statement
 		default:
 			return l.giveUp(tasks, err)
 		}

@@ -1,6 +1,7 @@
 package posting_test
 
 import (
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -94,6 +95,30 @@ func TestAKeptHoldStopsOnlyItsOwnCommands(t *testing.T) {
 	must(t, tx.Rollback())
 	if r := <-answers[0]; !r.ok() || w.pendingDebit(kept) != 0 {
 		t.Errorf("the command of the kept hold: %v, pending_debit %d", r.err, w.pendingDebit(kept))
+	}
+	w.verify()
+}
+
+// A statement that is killed, or that a frozen server finds too old when it goes on, says nothing of its command: the batch is
+// run once more.
+func TestAnInterruptedBatchIsRunAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	n := w.open()
+	account := n.funded(100)
+	release := w.lockRow(account)
+	answer := n.start(fresh(deposit(account, 10)))
+	waits := `SELECT COALESCE(MAX(ID), 0) FROM information_schema.PROCESSLIST WHERE DB = DATABASE() AND INFO LIKE '%FOR UPDATE%' AND ID <> CONNECTION_ID()`
+	n.eventually("the batch waits for the row", func() bool { return w.number(waits) != 0 })
+	_, err := w.admin.Exec("KILL QUERY " + strconv.FormatInt(w.number(waits), 10))
+	must(t, err)
+	n.eventually("the statement was killed", func() bool { return n.metric("failures_total", "command") == 1 })
+	release()
+	if r := <-answer; !r.ok() {
+		t.Errorf("a command whose statement was killed: %v", r.err)
+	}
+	if posted := w.posted(account); posted != 110 {
+		t.Errorf("the balance is %d, not 110", posted)
 	}
 	w.verify()
 }

@@ -52,6 +52,10 @@ const (
 	errorDeadlock  = 1213 // rolls back the transaction; later statements would start another
 	errorChanged   = 1020 // "record has changed since last read": as 1213
 	errorReadOnly  = 1290 // the server takes no writes
+
+	errorInterrupted = 1317 // somebody killed the statement
+	errorTooLong     = 1969 // it ran for longer than statements may; a server that was frozen counts that time
+	errorTooLong8    = 3024 // the same of MySQL
 )
 
 // serverErrors lists numbers that speak of the server, not of a statement.
@@ -105,6 +109,11 @@ func brokenConnection(err error) bool {
 
 // LockWait tells whether a row lock was waited for in vain, error 1205.
 func LockWait(err error) bool { return is(err, errorLockWait) }
+
+// Interrupted tells whether the server ended a statement before its time: because it was killed, or took too long. Once that
+// may be for the server's reasons; a statement that never gets to its end has reasons of its own, which is why its class is
+// ClassCommand.
+func Interrupted(err error) bool { return is(err, errorInterrupted, errorTooLong, errorTooLong8) }
 
 // is tells whether the server answered with this number.
 func is(err error, numbers ...uint16) bool {
