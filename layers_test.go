@@ -19,10 +19,11 @@ var imports = map[string][]string{
 	"lockstep/saga":              nil,
 	"lockstep/api/client":        nil,
 	"lockstep/api/httpsig":       nil,
-	"lockstep/cluster/events":    nil,
+	"lockstep/cluster/flat":      nil,
+	"lockstep/cluster/events":    {"lockstep/cluster/flat"},
 	"lockstep/cluster/statement": nil,
 	"lockstep/cluster/traces":    nil,
-	"lockstep/cluster/peers":     {"lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/statement", "lockstep/cluster/traces", "lockstep/rounds"},
+	"lockstep/cluster/peers":     {"lockstep/api/httpsig", "lockstep/api/ratelimit", "lockstep/cluster/flat", "lockstep/cluster/statement", "lockstep/cluster/traces", "lockstep/rounds"},
 	"lockstep/node/store":        {"lockstep/node/ledger", "lockstep/rounds", "lockstep/saga"},
 	"lockstep/node/posting":      {"lockstep/cluster/traces", "lockstep/node/ledger", "lockstep/node/store", "lockstep/locks", "lockstep/rounds", "lockstep/saga"},
 	"lockstep/node/remit": {

@@ -113,14 +113,14 @@ func parkedOf(message saga.ParkedMessage) letterBody {
 		ID: message.ID, Source: fromOutbox, Peer: message.Destination, Types: []string{}, TransferIDs: []string{}, Reason: message.Reason,
 		Attempts: message.Attempts, At: stamp(message.ParkedAt),
 	}
-	var decisions []struct{ Type, ID string }
 	var own map[string][]string // what the system's own listeners are told, ids by event
-	switch {
-	case json.Unmarshal(message.Events, &decisions) == nil:
-		for _, event := range decisions {
-			body.Types, body.TransferIDs = append(body.Types, event.Type), append(body.TransferIDs, event.ID)
+	if outline, err := ledger.ReadOutline(message.Events); err == nil {
+		for _, told := range outline.Told {
+			for _, id := range told.IDs {
+				body.Types, body.TransferIDs = append(body.Types, told.Type), append(body.TransferIDs, string(id))
+			}
 		}
-	case json.Unmarshal(message.Events, &own) == nil:
+	} else if json.Unmarshal(message.Events, &own) == nil {
 		for _, name := range slices.Sorted(maps.Keys(own)) {
 			for _, id := range own[name] {
 				body.Types = append(body.Types, name)

@@ -324,7 +324,7 @@ func (c *checker) operations(t *testing.T) {
 	t.Helper()
 	c.letters.list = []events.DeadLetter{{ID: "0a1b", Subject: "lockstep.beta.alpha.transfer.committed", Data: []byte("{"), Reason: "no batch", At: c.bank.now()}}
 	c.parked.list = []saga.ParkedMessage{{
-		Message:  saga.Message{ID: uuid.NewString(), Destination: "beta", Events: []byte(`[{"Type":"transfer.aborted","ID":"x"}]`)},
+		Message:  saga.Message{ID: uuid.NewString(), Destination: "beta", Events: []byte(`{"told":[{"type":"transfer.aborted","ids":["x"]}]}`)},
 		ParkedAt: c.bank.now(), Reason: "no broker",
 	}}
 	for _, path := range []string{"/v1/admin/peers", "/v1/admin/sagas?state=done", "/v1/admin/dead-letters?limit=5"} {

@@ -214,7 +214,7 @@ func TestDeadLettersAreReplayedWhereTheyLie(t *testing.T) {
 	t.Parallel()
 	p := newPeered(t)
 	message := saga.ParkedMessage{
-		Message:  saga.Message{ID: uuid.NewString(), Destination: "beta", Events: []byte(`[{"Type":"transfer.aborted","ID":"t1"}]`)},
+		Message:  saga.Message{ID: uuid.NewString(), Destination: "beta", Events: []byte(`{"told":[{"type":"transfer.aborted","ids":["t1"]}]}`)},
 		Attempts: 50, Reason: "no broker", ParkedAt: p.bank.now(),
 	}
 	own := saga.ParkedMessage{Message: saga.Message{

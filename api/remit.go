@@ -46,7 +46,7 @@ func (x *exchange) remit(pay ledger.Pay, peer ledger.Peer, meaning any) error {
 			Reference: pay.Reference, Epoch: epoch, ExpiresIn: expiresIn, LookAfter: lookAfter, Language: claim.Language, RequestID: claim.RequestID,
 			Origin: desk.Origin(pay.ID, claim, pay.Reference),
 		},
-		Claim: &claim, Renderer: x.renderer(),
+		Claim: &claim, Renderer: held{x.renderer()},
 	}
 	x.submitted = true
 	outcome, err := x.server.deps.Engine.Submit(ctx, command)
@@ -70,7 +70,21 @@ func (x *exchange) remit(pay ledger.Pay, peer ledger.Peer, meaning any) error {
 		result := ledger.Result{Transfer: final.Remittance.Transfer, Remittance: &final.Remittance}
 		outcome.Answer, outcome.Token = x.renderer().Render(rendererVersion, result, nil), final.Token
 	}
+	if outcome.Answer.Body == nil { // it is held, and no more is known
+		outcome.Answer = x.renderer().Render(rendererVersion, outcome.Result, nil)
+	}
 	return x.writeChange(outcome.Answer, outcome.Replayed, outcome.Token)
+}
+
+// held renders what is pending without a body: nearly every caller hears of its end instead.
+type held struct{ renderer }
+
+// Render implements posting.Renderer.
+func (r held) Render(version int, result ledger.Result, refusal *ledger.Error) store.Answer {
+	if refusal == nil && version == rendererVersion && result.Remittance != nil && !result.Remittance.Final() {
+		return store.Answer{Status: 202}
+	}
+	return r.renderer.Render(version, result, refusal)
 }
 
 // await waits for a transfer's end, in a place among those who wait and not among the changes. When there is none the caller

@@ -16,6 +16,9 @@ type Message struct {
 	ID          string // UUIDv7, 36 characters; receivers know repeats by it
 	Destination string // at most 200 ASCII characters, for the Publisher to understand
 	Events      []byte // at most 16 MB
+	// Known, if set, is what the committing node knows of the events and does not write, because it could be read again. A message
+	// that was read from the outbox has none.
+	Known any
 	// Delay keeps the sweeper away for so long, while the committing node publishes the message itself.
 	Delay time.Duration
 }

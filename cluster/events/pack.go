@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"lockstep/cluster/flat"
 )
 
 // ContentType of a message that Pack made, for its Content-Type header (CloudEvents 1.0, JSON Event Format, section 4).
@@ -209,14 +211,48 @@ func stringEnd(text []byte, begin int) int {
 	return len(text)
 }
 
-func decode(item json.RawMessage) (Event, error) {
-	var event Event
-	err := json.Unmarshal(item, &event)
+func decode(item json.RawMessage) (event Event, err error) {
+	if !flat.Read(item, event.take) {
+		event = Event{}
+		err = json.Unmarshal(item, &event)
+	}
 	event.Raw = item
 	if err != nil {
 		return event, fmt.Errorf("read an event: %w", err)
 	}
 	return event, event.validate()
+}
+
+// take sets an attribute; false if it is another, or has another value, than what plainly writes.
+func (e *Event) take(name, value []byte, number bool) bool {
+	var text *string
+	switch string(name) {
+	case "specversion":
+		text = &e.SpecVersion
+	case "id":
+		text = &e.ID
+	case "source":
+		text = &e.Source
+	case "type":
+		text = &e.Type
+	case "subject":
+		text = &e.Subject
+	case "traceparent":
+		text = &e.Trace
+	case "statement":
+		text = &e.Statement
+	case "time":
+		return !number && e.Time.UnmarshalText(value) == nil
+	case "epoch":
+		var err error
+		e.Epoch, err = strconv.ParseInt(string(value), 10, 64)
+		return number && err == nil
+	}
+	if text == nil || number {
+		return false
+	}
+	*text = string(value)
+	return true
 }
 
 // validate asks for the attributes that CloudEvents requires (CloudEvents 1.0, section 3.1).

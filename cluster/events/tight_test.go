@@ -2,6 +2,7 @@ package events_test
 
 import (
 	"encoding/json"
+	"reflect"
 	"testing"
 	"time"
 
@@ -26,6 +27,25 @@ func TestAnEventIsPackedAsJSON(t *testing.T) {
 		want, err := json.Marshal([]events.Event{event, event})
 		if err != nil || string(packed) != string(want) {
 			t.Errorf("%+v is packed as\n%s, not\n%s, %v", event, packed, want, err)
+		}
+	}
+}
+
+// An event that is read by hand is what encoding/json reads, or is left to it.
+func TestAnEventIsReadAsJSON(t *testing.T) {
+	t.Parallel()
+	const begin = `{"specversion":"1.0","id":"1","source":"s","type":"t"`
+	for _, rest := range []string{
+		`}`, `,"subject":"x","time":"2026-03-01T12:00:00.0000005+01:00","epoch":-7,"traceparent":"00-a-b-01","statement":"a.b.c"}`,
+		`,"ID":"2"}`, `,"id":"2"}`, `,"id":2}`, `,"id":null}`, `,"time":"yesterday"}`, `,"time":7}`, `,"epoch":"7"}`, `,"epoch":7.5}`, `,"epoch":1234567890123456789}`,
+		`,"subject":"a\u0041\n"}`, `,"subject":"한글"}`, `,"data":{"a":1}}`, `,"data":7,"datacontenttype":"x/y"}`, `,"unknown":"x"}`, `, "subject":"x"}`, `,"subject":"x",}`,
+	} {
+		var want events.Event
+		failure := json.Unmarshal([]byte(begin+rest), &want)
+		want.Raw = json.RawMessage(begin + rest)
+		got, failures := events.Unpack([]byte("[" + begin + rest + "]"))
+		if len(got) != 1 || (failures[0] == nil) != (failure == nil) || failure == nil && !reflect.DeepEqual(got[0], want) {
+			t.Errorf("%s is read as\n%+v, %v, not\n%+v, %v", rest, got, failures, want, failure)
 		}
 	}
 }

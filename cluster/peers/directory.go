@@ -178,8 +178,8 @@ func (d *Directory) Read(jws string) (Fact, error) {
 	if err != nil {
 		return Fact{}, err
 	}
-	var fact Fact
-	if err := json.Unmarshal(text, &fact); err != nil {
+	fact, err := readFact(text)
+	if err != nil {
 		return Fact{}, fmt.Errorf("read a fact: %w: %w", statement.ErrInvalid, err)
 	}
 	if fact.From != owner || fact.To != d.system {
@@ -205,8 +205,8 @@ func (d *Directory) ReadOwn(jws string) (Fact, error) {
 	if err != nil {
 		return Fact{}, err
 	}
-	var fact Fact
-	if err := json.Unmarshal(text, &fact); err != nil || fact.From != d.system {
+	fact, err := readFact(text)
+	if err != nil || fact.From != d.system {
 		return fact, errors.Join(ErrForeign, err)
 	}
 	return fact, nil

@@ -2,6 +2,7 @@ package peers_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"reflect"
@@ -130,6 +131,36 @@ func TestAddressesOfPeersAreCheckedWhenTheyAreGiven(t *testing.T) {
 	} {
 		if _, err := peers.ParseBaseURL(text); (err == nil) != good {
 			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// A fact that is read by hand is what encoding/json reads, or is left to it.
+func TestAFactIsReadAsJSON(t *testing.T) {
+	t.Parallel()
+	full := peers.Fact{
+		ID: "t1", Type: "transfer.committed", From: "beta", To: "alpha", Epoch: 1, PayeeEpoch: 2, Payer: "beta-1", Payee: "alpha-1", Amount: "10.50",
+		Currency: "EUR", Description: "rent", Origin: "c2VhbGVk", At: time.Unix(1, 5000).UTC(),
+	}
+	odd, credited := full, peers.Fact{IDs: []string{"t1", "t2"}, Type: "transfer.credited", From: "beta", To: "alpha", At: time.Unix(1, 0).UTC()}
+	odd.Description = "월세 <\"\\>"
+	texts := []string{
+		`{}`, `[]`, `7`, ``, `{"id":"a","ID":"b"}`, `{"id":"a","id":"b"}`, `{"id":7}`, `{"epoch":"7"}`, `{"epoch":7.5}`, `{"epoch":1,"payee_epoch":-3}`, `{"at":"now"}`,
+		`{"at":7}`, `{"unknown":"x","id":"a"}`, `{"id":"a","unknown":{"x":[]}}`, `{"id": "a"}`, `{"id":"a"`,
+	}
+	for _, fact := range []peers.Fact{full, odd, credited} {
+		text, err := json.Marshal(fact)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, string(text))
+	}
+	for _, text := range texts {
+		var want peers.Fact
+		failure := json.Unmarshal([]byte(text), &want)
+		got, err := peers.ReadFact([]byte(text))
+		if (err == nil) != (failure == nil) || failure == nil && !reflect.DeepEqual(got, want) {
+			t.Errorf("%s is read as\n%+v, %v, not\n%+v, %v", text, got, err, want, failure)
 		}
 	}
 }

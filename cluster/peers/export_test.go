@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// ReadFact reads what a statement says.
+var ReadFact = readFact
+
 // Bounds.
 const (
 	FlyingMax    = flyingMax

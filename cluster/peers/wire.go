@@ -2,7 +2,13 @@
 // keys, the messages of the protocol, and a client that signs, combines and gives up.
 package peers
 
-import "time"
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"lockstep/cluster/flat"
+)
 
 // The states of a result.
 const (
@@ -148,3 +154,56 @@ func (f Fact) Transfers() []string {
 
 // FactType is the typ of a signed fact.
 const FactType = "lockstep-fact+jws"
+
+// readFact reads what a statement says.
+func readFact(text []byte) (fact Fact, err error) {
+	if !flat.Read(text, fact.take) {
+		fact = Fact{}
+		err = json.Unmarshal(text, &fact)
+	}
+	return fact, err
+}
+
+// take sets a member; false if it is another than those of a decision, or has another value.
+func (f *Fact) take(name, value []byte, number bool) bool {
+	var text *string
+	var count *int64
+	switch string(name) {
+	case "id":
+		text = &f.ID
+	case "type":
+		text = &f.Type
+	case "from":
+		text = &f.From
+	case "to":
+		text = &f.To
+	case "epoch":
+		count = &f.Epoch
+	case "payee_epoch":
+		count = &f.PayeeEpoch
+	case "payer":
+		text = &f.Payer
+	case "payee":
+		text = &f.Payee
+	case "amount":
+		text = &f.Amount
+	case "currency":
+		text = &f.Currency
+	case "description":
+		text = &f.Description
+	case "origin":
+		text = &f.Origin
+	case "at":
+		return !number && f.At.UnmarshalText(value) == nil
+	}
+	switch {
+	case text != nil && !number:
+		*text = string(value)
+		return true
+	case count != nil && number:
+		var err error
+		*count, err = strconv.ParseInt(string(value), 10, 64)
+		return err == nil
+	}
+	return false
+}

@@ -76,20 +76,19 @@ func (e *Exposure) Open() int64 { return e.Reserved + e.Credited - e.Posted - e.
 // admits tells whether the peer may be trusted with another amount.
 func (e *Exposure) admits(amount int64) bool { return !e.Capped || e.Open() <= e.Cap-amount }
 
-// PeerEvent is what a decision in the payer's system, or a credit in the payee's, has to tell the other one. It is all that
-// an outbox keeps of it; a credit is about a transfer that the other one knows, so that its id says enough.
+// PeerEvent is what a decision in the payer's system, or a credit in the payee's, has to tell the other one. A credit is about
+// a transfer that the other one knows, so that its id says enough.
 type PeerEvent struct {
 	Peer        string // that hears it
 	Type        string // EventCommitted, EventAborted or EventCredited
 	Epoch       int64  // of this system, when it happened
-	PayeeEpoch  int64  `json:",omitempty"` // from the promise, of a decision
+	PayeeEpoch  int64  // from the promise, of a decision
 	ID          TransferID
-	From        Number `json:",omitempty"`
-	To          Number `json:",omitempty"`
+	From, To    Number
 	Amount      Money
-	Description string `json:",omitempty"`
-	Origin      string `json:",omitempty"` // of a committed: for the payer's system, should it lose its own
-	Trace       string `json:",omitempty"` // of the client's request, if it is known: a traceparent of W3C Trace Context
+	Description string
+	Origin      string // of a committed: for the payer's system, should it lose its own
+	Trace       string // of the client's request, if it is known: a traceparent of W3C Trace Context
 	At          time.Time
 }
 

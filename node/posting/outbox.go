@@ -18,30 +18,39 @@ const OwnEvents = "events"
 const publishDelay = 2 * time.Second
 
 // tell queues an outbox row for each destination that the batch has something to tell: to the system's own listeners ids by
-// event, such as transfer.posted, and to a peer the decisions that concern it. They commit or vanish with the batch.
+// event, such as transfer.posted, and to a peer the decisions that concern it, in outline. They commit or vanish with the batch.
 func (l *lane) tell(b *batch) error {
-	told := map[string]any{}
 	if own := ownEvents(b.book); len(own) > 0 {
-		told[OwnEvents] = own
+		if err := b.announce(OwnEvents, own, nil); err != nil {
+			return err
+		}
 	}
+	toPeers := map[string][]ledger.PeerEvent{}
 	for _, event := range b.book.Events {
-		list, _ := told[event.Peer].([]ledger.PeerEvent)
-		told[event.Peer] = append(list, event)
+		toPeers[event.Peer] = append(toPeers[event.Peer], event)
 	}
-	for destination, events := range told {
-		content, err := json.Marshal(events)
-		if err != nil {
+	for peer, events := range toPeers {
+		if err := b.announce(peer, ledger.OutlineOf(events), events); err != nil {
 			return err
 		}
-		id, err := uuid.NewV7()
-		if err != nil {
-			return err
-		}
-		b.told = append(b.told, saga.Message{ID: id.String(), Destination: destination, Events: content, Delay: publishDelay})
 	}
 	if len(b.told) > 0 {
 		send(b, saga.Announce(b.told...))
 	}
+	return nil
+}
+
+// announce adds a row: what is written of it, and what whoever publishes it after the COMMIT knows without reading.
+func (b *batch) announce(destination string, written, known any) error {
+	content, err := json.Marshal(written)
+	if err != nil {
+		return err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	b.told = append(b.told, saga.Message{ID: id.String(), Destination: destination, Events: content, Known: known, Delay: publishDelay})
 	return nil
 }
 

@@ -51,7 +51,7 @@ func (c *Carrier) PublishAll(ctx context.Context, messages []saga.Message) error
 	if to == posting.OwnEvents {
 		read = c.own
 	}
-	packed, err := read(messages)
+	packed, err := read(ctx, messages)
 	if err != nil {
 		return fmt.Errorf("read what there is to tell %s: %w", to, err)
 	}
@@ -91,14 +91,17 @@ func (c *Carrier) trace(ctx context.Context, list []events.Event) (spans []trace
 
 // decided makes events, by kind, of rows about transfers between systems. A decision is stated by itself, for its receiver
 // keeps what a credit rests on; credits are stated together.
-func (c *Carrier) decided(rows []saga.Message) (map[string][]events.Event, error) {
+func (c *Carrier) decided(ctx context.Context, rows []saga.Message) (map[string][]events.Event, error) {
 	var facts []peers.Fact
 	var traces []string // of the first facts
 	var credits []ledger.PeerEvent
 	for _, row := range rows {
-		var list []ledger.PeerEvent
-		if err := json.Unmarshal(row.Events, &list); err != nil {
-			return nil, err
+		list, known := row.Known.([]ledger.PeerEvent)
+		if !known {
+			var err error
+			if list, err = c.recall(ctx, row); err != nil {
+				return nil, err
+			}
 		}
 		for _, event := range list {
 			if event.Type == ledger.EventCredited {
@@ -122,6 +125,38 @@ func (c *Carrier) decided(rows []saga.Message) (map[string][]events.Event, error
 		packed[fact.Type] = append(packed[fact.Type], event)
 	}
 	return packed, nil
+}
+
+// recall reads the events of a row that its node has left. Its decisions are told from their remittances, in the epoch in which
+// they were made. A row and its remittances were written together, so that one which says otherwise is damage, and nothing is told.
+func (c *Carrier) recall(ctx context.Context, row saga.Message) (list []ledger.PeerEvent, err error) {
+	outline, err := ledger.ReadOutline(row.Events)
+	if err != nil {
+		return nil, err
+	}
+	for _, told := range outline.Told {
+		if told.Type == ledger.EventCredited {
+			for _, id := range told.IDs {
+				list = append(list, ledger.PeerEvent{
+					Peer: row.Destination, Type: told.Type, Epoch: told.Epoch, ID: id, Amount: ledger.Money{Currency: told.Currency}, At: told.At,
+				})
+			}
+			continue
+		}
+		found, err := c.desk.books.Remittances(ctx, told.IDs...)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range told.IDs {
+			event := ledger.DecisionOf(found[id], told.Epoch)
+			if r := found[id]; !r.Final() || event.Type != told.Type || event.Peer != row.Destination || r.Payer != c.desk.books.System() {
+				return nil, fmt.Errorf("%s for %s is to be told of %s, which is %q in the books", told.Type, row.Destination, id, r.State)
+			}
+			event.Trace = told.Trace
+			list = append(list, event)
+		}
+	}
+	return list, nil
 }
 
 // credited states credits together that are of one epoch and currency.
@@ -155,7 +190,7 @@ func carried(fact peers.Fact, stated string) events.Event {
 }
 
 // own are the events for the system's own listeners.
-func (c *Carrier) own(rows []saga.Message) (map[string][]events.Event, error) {
+func (c *Carrier) own(_ context.Context, rows []saga.Message) (map[string][]events.Event, error) {
 	packed, now := map[string][]events.Event{}, time.Now().UTC()
 	for _, row := range rows {
 		var told map[string][]string

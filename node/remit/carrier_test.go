@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -131,11 +132,7 @@ func TestCreditsAreStatedTogetherAndDecisionsAlone(t *testing.T) {
 	add(ledger.EventCredited, 1, 2, "KRW")
 	var rows []saga.Message
 	for part := range slices.Chunk(told, 100) {
-		text, err := json.Marshal(part)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rows = append(rows, saga.Message{Destination: "beta", Events: text})
+		rows = append(rows, saga.Message{Destination: "beta", Known: part})
 	}
 	if err := carrier.PublishAll(t.Context(), rows); err != nil {
 		t.Fatal(err)
@@ -159,6 +156,90 @@ func TestCreditsAreStatedTogetherAndDecisionsAlone(t *testing.T) {
 	slices.Sort(sizes)
 	if want := []int{1, 1, 1, 1, 1, peers.BatchMax}; !slices.Equal(sizes, want) || len(seen) != len(told) {
 		t.Errorf("the statements are about %v transfers, and about %d of %d in all", sizes, len(seen), len(told))
+	}
+}
+
+// shelf are books with remittances.
+type shelf struct {
+	named
+	rows map[ledger.TransferID]ledger.Remittance
+}
+
+func (s shelf) Remittances(_ context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]ledger.Remittance, error) {
+	found := map[ledger.TransferID]ledger.Remittance{}
+	for _, id := range ids {
+		if r, there := s.rows[id]; there {
+			found[id] = r
+		}
+	}
+	return found, nil
+}
+
+// A row that was left by its node is told as that node would have told it, from the books. What they do not say is not told.
+func TestARowThatWasLeftIsToldFromTheBooks(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 7, 1, 12, 0, 0, 123456000, time.UTC)
+	books := shelf{rows: map[ledger.TransferID]ledger.Remittance{}}
+	var known []ledger.PeerEvent
+	for id, state := range map[ledger.TransferID]ledger.State{"a": ledger.Posted, "b": ledger.Voided, "c": ledger.Posted} {
+		books.rows[id] = ledger.Remittance{
+			ID: id, Payer: "alpha", Payee: "beta", State: state, PayerEpoch: 7, PayeeEpoch: 8, Origin: "sealed", FinishedAt: at,
+			Transfer: &ledger.Transfer{ID: id, From: "alpha-1", To: "beta-2", Amount: ledger.Money{Minor: 5, Currency: "KRW"}, Description: "rent"},
+		}
+		known = append(known, ledger.DecisionOf(books.rows[id], 6))
+	}
+	known = append(known, ledger.PeerEvent{
+		Peer: "beta", Type: ledger.EventCredited, Epoch: 6, ID: "of beta", Amount: ledger.Money{Currency: "KRW"}, At: at,
+	})
+	known[0].Trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	tell := func(row saga.Message) (told []string, err error) {
+		bus := &heap{}
+		desk, err := remit.Open(t.Context(), remit.DefaultConfig(), books, nil, teller{}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer desk.Close()
+		row.Destination = "beta"
+		err = remit.NewCarrier(desk, bus).Publish(t.Context(), row)
+		for _, m := range bus.messages {
+			list, _ := events.Unpack(m.Data)
+			for _, event := range list {
+				told = append(told, event.Trace+event.Statement)
+			}
+		}
+		slices.Sort(told)
+		return told, err
+	}
+	want, err := tell(saga.Message{Known: known})
+	if err != nil || len(want) != len(known) {
+		t.Fatalf("what is known is told as %v, %v", want, err)
+	}
+	rowOf := func(list []ledger.PeerEvent) saga.Message {
+		text, err := json.Marshal(ledger.OutlineOf(list))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return saga.Message{Events: text}
+	}
+	if told, err := tell(rowOf(known)); err != nil || !slices.Equal(told, want) {
+		t.Errorf("what was left is told as\n%v, %v, not as\n%v", told, err, want)
+	}
+	for name, change := range map[string]func(*ledger.Remittance){
+		"pending":        func(r *ledger.Remittance) { r.State = ledger.Pending },
+		"ended else":     func(r *ledger.Remittance) { r.State = ledger.Voided },
+		"another peer's": func(r *ledger.Remittance) { r.Payee = "gamma" },
+		"not ours":       func(r *ledger.Remittance) { r.Payer = "gamma" },
+		"not there":      func(r *ledger.Remittance) { *r = ledger.Remittance{} },
+	} {
+		r := books.rows["c"]
+		row := rowOf([]ledger.PeerEvent{ledger.DecisionOf(r, 6)})
+		change(&r)
+		kept := books
+		books = shelf{rows: map[ledger.TransferID]ledger.Remittance{"c": r}}
+		if told, err := tell(row); err == nil || len(told) > 0 {
+			t.Errorf("%s: told %v", name, told)
+		}
+		books = kept
 	}
 }
 

@@ -186,12 +186,13 @@ func copied(r ledger.Remittance) ledger.Remittance {
 // announced is what the book tells peers.
 func (m *Memory) announced(book *ledger.Book, fate Fate) (kept []saga.Message, err error) {
 	for _, event := range book.Events {
-		content, err := json.Marshal([]ledger.PeerEvent{event})
+		told := []ledger.PeerEvent{event}
+		content, err := json.Marshal(ledger.OutlineOf(told))
 		if err != nil {
 			return nil, fmt.Errorf("write the outbox: %w", err)
 		}
 		m.told++
-		message := saga.Message{ID: fmt.Sprintf("%s-%d", m.System, m.told), Destination: event.Peer, Events: content}
+		message := saga.Message{ID: fmt.Sprintf("%s-%d", m.System, m.told), Destination: event.Peer, Events: content, Known: told}
 		if m.Alter.Announce == nil || m.Alter.Announce(message, fate) {
 			kept = append(kept, message)
 		}
@@ -268,7 +269,13 @@ func (m *Memory) InsideIDs(ids ...ledger.TransferID) (map[ledger.TransferID]bool
 }
 
 // Outbox implements System.
-func (m *Memory) Outbox() ([]saga.Message, error) { return slices.Clone(m.now.outbox), nil }
+func (m *Memory) Outbox() ([]saga.Message, error) {
+	list := slices.Clone(m.now.outbox)
+	for i := range list {
+		list[i].Known = nil // as of what is read
+	}
+	return list, nil
+}
 
 // Told implements System.
 func (m *Memory) Told(id string) error {
