@@ -101,6 +101,7 @@ func TestUnsoundConfigurationsAreRefusedByName(t *testing.T) {
 		"webhooks.allow":     sound + "webhooks: {allow: [here]}\n",
 		"webhooks.timeout":   sound + "webhooks: {timeout: 1m}\n",
 		"webhooks.retry_min": sound + "webhooks: {retry_min: 10s, retry_max: 5s}\n",
+		"webhooks.settle":    sound + "webhooks: {settle: 500ms}\n",
 		"webhooks.give_up":   sound + "webhooks: {give_up_after: 1s}\n",
 		"webhooks.keep":      sound + "webhooks: {keep: 0s}\n",
 		"max_deliver":        sound + "nats: {max_deliver: -1}\n",

@@ -120,6 +120,7 @@ var way = [][2]string{
 
 // One trace shows a transfer on its way through both systems, and names nothing that it moves or whom it belongs to.
 func TestOneTraceShowsBothSystems(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	w := newWorldWith(t, map[string]any{"traces": map[string]any{"endpoint": c.URL, "sample": 0}})
 	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -187,6 +188,7 @@ func (c *collector) linked(t *testing.T, span seenSpan, name string) seenSpan {
 
 // Without a traceparent chance decides, with one the caller does; a node that nobody asks to trace sends nothing.
 func TestASampleOfTheRequestsIsTraced(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	w := newWorldWith(t, map[string]any{"traces": map[string]any{"endpoint": c.URL, "sample": 1}})
 	untraced, err := client.New(client.Config{

@@ -33,6 +33,7 @@ func (s *system) exports() map[string]bool {
 // What alert rules and dashboards look at is there on running nodes, before anything has gone wrong: of a series that begins
 // with the first failure Prometheus shows no increase.
 func TestRunningNodesExportWhatIsWatched(t *testing.T) {
+	t.Parallel()
 	w := newWorldWith(t, map[string]any{"locks": "on", "redis": servers.Shared(t).RedisAddrs, "reads": "replica"})
 	payer, payee := w.alpha.funded("10"), w.beta.empty()
 	_, err := w.alpha.client.Transfer(w.context(), client.Payment{From: payer, To: payee, Amount: "7", Currency: krw})

@@ -19,6 +19,7 @@ import (
 type Webhooks struct {
 	Allow       []string      `koanf:"allow"`         // addresses or networks that may be sent to although they are private, and by plain http
 	Timeout     time.Duration `koanf:"timeout"`       // one attempt
+	Settle      time.Duration `koanf:"settle"`        // writing down what came of it; what a node that dies has in hand waits for both
 	RetryMin    time.Duration `koanf:"retry_min"`     // pause after the first failure, doubled with each further one
 	RetryMax    time.Duration `koanf:"retry_max"`     // the longest pause
 	GiveUpAfter time.Duration `koanf:"give_up_after"` // since the event
@@ -27,13 +28,15 @@ type Webhooks struct {
 
 func defaultWebhooks() Webhooks {
 	c := webhooks.DefaultConfig()
-	return Webhooks{Timeout: c.Timeout, RetryMin: c.RetryMin, RetryMax: c.RetryMax, GiveUpAfter: c.GiveUpAfter, Keep: c.Keep}
+	return Webhooks{
+		Timeout: c.Timeout, Settle: c.Settle, RetryMin: c.RetryMin, RetryMax: c.RetryMax, GiveUpAfter: c.GiveUpAfter, Keep: c.Keep,
+	}
 }
 
 // config is what the dispatcher runs with.
 func (w Webhooks) config() (webhooks.Config, error) {
 	c := webhooks.DefaultConfig()
-	c.Timeout, c.RetryMin, c.RetryMax, c.GiveUpAfter, c.Keep = w.Timeout, w.RetryMin, w.RetryMax, w.GiveUpAfter, w.Keep
+	c.Timeout, c.Settle, c.RetryMin, c.RetryMax, c.GiveUpAfter, c.Keep = w.Timeout, w.Settle, w.RetryMin, w.RetryMax, w.GiveUpAfter, w.Keep
 	var err error
 	if c.Allow, err = networks(w.Allow); err != nil {
 		return c, fmt.Errorf("webhooks.allow: %w", err)

@@ -26,6 +26,7 @@ import (
 	"lockstep/cluster/local/servers"
 	"lockstep/node"
 	"lockstep/node/store"
+	"lockstep/node/store/storetest"
 	"lockstep/node/verify"
 )
 
@@ -115,7 +116,7 @@ func newWorldWith(tb testing.TB, keys map[string]any) *world {
 func (w *world) system(id string) *system {
 	w.Helper()
 	s := &system{
-		world: w, id: id, dir: w.TempDir(), listen: freeAddress(w), admin: freeAddress(w), database: servers.Shared(w).Database(w),
+		world: w, id: id, dir: w.TempDir(), listen: freeAddress(w), admin: freeAddress(w), database: storetest.Migrated(w, id),
 		seen: seen{codes: map[string]int{}},
 	}
 	s.configure()

@@ -11,8 +11,10 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// readyMax bounds the wait for the listener after the streams were read.
-const readyMax = 10 * time.Second
+const (
+	readyMax  = 10 * time.Second // for the listener, after the streams were read
+	readyLook = 100 * time.Millisecond
+)
 
 // Broker is a server that runs until Close.
 type Broker struct {
@@ -44,9 +46,11 @@ func Open(config Config, log *slog.Logger) (*Broker, error) {
 	nats.SetLoggerV2(told, false, false, false)
 	b := &Broker{server: nats}
 	nats.Start()
-	if !nats.ReadyForConnections(readyMax) {
-		b.Close()
-		return nil, fmt.Errorf("start the server: %w", told.failure())
+	for end := time.Now().Add(readyMax); !nats.ReadyForConnections(readyLook); {
+		if err := told.failure(time.Now().After(end)); err != nil {
+			b.Close()
+			return nil, fmt.Errorf("start the server: %w", err)
+		}
 	}
 	log.Info("broker serves", "url", b.URL(), "store", config.StoreDir, "systems", len(config.Systems))
 	return b, nil
@@ -74,13 +78,14 @@ type logger struct {
 
 var errNotReady = errors.New("it did not become ready in time")
 
-func (l *logger) failure() error {
+// failure is why the server is not ready and will not be.
+func (l *logger) failure(late bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.fatal != nil {
-		return l.fatal
+	if l.fatal == nil && late {
+		return errNotReady
 	}
-	return errNotReady
+	return l.fatal
 }
 
 func (l *logger) Noticef(format string, v ...any) { l.log.Info(fmt.Sprintf(format, v...)) }

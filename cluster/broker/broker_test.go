@@ -299,8 +299,12 @@ func TestATakenPortIsToldAsTheReason(t *testing.T) {
 	defer taken.Close()
 	c := config(t)
 	c.Port = taken.Addr().(*net.TCPAddr).Port
+	began := time.Now()
 	if _, err := broker.Open(c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), strconv.Itoa(c.Port)) {
 		t.Errorf("Open says: %v", err)
+	}
+	if took := time.Since(began); took > 8*time.Second { // a server that only becomes not ready takes ten
+		t.Errorf("it took %v to say so", took)
 	}
 }
 

@@ -40,7 +40,7 @@ func unreleased() map[string]any {
 
 // unpublishedButAsked is how nodes run that can publish nothing, and ask one another.
 func unpublishedButAsked() map[string]any {
-	return with(between("1s", "20s", "8s"), map[string]any{
+	return with(between("1s", "20s", "5s"), map[string]any{
 		"faults": map[string]any{"publish_before": 1.0}, "nats": map[string]any{"max_deliver": 2, "backoff_max": "1s"},
 	})
 }

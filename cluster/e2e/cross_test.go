@@ -40,28 +40,42 @@ func with(config, more map[string]any) map[string]any {
 	return config
 }
 
-// Transfers between two systems, through the addresses that their clients and peers use. The parts follow one another, for
-// the nodes are started anew only where a part needs them configured in another way. After each part both systems' books
-// hold by themselves, are alike, and have what clients were told.
+// part is one of several that follow one another on the same two systems.
+type part struct {
+	name   string
+	config map[string]any
+	run    func(x *crossing, t *testing.T)
+}
+
+// Transfers between two systems, through the addresses that their clients and peers use.
 func TestTransfersBetweenSystems(t *testing.T) {
 	t.Parallel()
-	x := openCrossing(t, unpublished(), 0)
-	for _, part := range []struct {
-		name   string
-		config map[string]any
-		run    func(x *crossing, t *testing.T)
-	}{
-		{"a compensation that fails is retried and then waits for an operator", unpublished(), (*crossing).compensationFails},
-		{"what is not published is found out by asking", unpublishedButAsked(), (*crossing).askedInstead},
+	play(t, []part{
 		{"a transfer is posted on both sides, and its key has one answer", calm(), (*crossing).postedOnBothSides},
-		{"a repeat of a pending transfer is told so", calm(), (*crossing).pendingIsAccepted},
 		{"a refusal releases the hold at once", calm(), (*crossing).refusalsReleaseTheHold},
 		{"the cap holds against prepares at once at two nodes", calm(), (*crossing).capHolds},
 		{"both directions at once, while a key is rotated", calm(), (*crossing).bothDirections},
 		{"without a broker the payee's side asks", calm(), (*crossing).withoutBroker},
 		{"processes are killed and stopped under load", calm(), (*crossing).killedUnderLoad},
 		{"whatever step is abandoned, both sides end alike", abandoning(), (*crossing).abandonedAnywhere},
-	} {
+	})
+}
+
+// slowTransfers are those that wait: for retries that come later and later, for the other side to ask, for an account.
+func slowTransfers(t *testing.T) {
+	play(t, []part{
+		{"a compensation that fails is retried and then waits for an operator", unpublished(), (*crossing).compensationFails},
+		{"what is not published is found out by asking", unpublishedButAsked(), (*crossing).askedInstead},
+		{"a repeat of a pending transfer is told so", calm(), (*crossing).pendingIsAccepted},
+	})
+}
+
+// play lets parts follow one another, for the nodes are started anew only where a part needs them configured in another way.
+// After each part both systems' books hold by themselves, are alike, and have what clients were told.
+func play(t *testing.T, parts []part) {
+	t.Helper()
+	x := openCrossing(t, parts[0].config, 0)
+	for _, part := range parts {
 		t.Run(part.name, func(t *testing.T) {
 			x.configure(t, part.config)
 			began := time.Now()

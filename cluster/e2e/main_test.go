@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -136,32 +135,17 @@ func empty(kept ...string) {
 	}
 }
 
-// build compiles the program. It stays in the checkout's place for tests, where a later run finds it up to date, unless
-// MUTANT_OVERLAY names an overlay that replaces sources, as `make mutants` does.
+// build compiles the program, or what becomes of it when MUTANT_OVERLAY names an overlay that replaces sources, as
+// `make mutants` does.
 func build() (string, error) {
+	if overlay := os.Getenv("MUTANT_OVERLAY"); overlay != "" {
+		return servers.Place(house.dir).Build("lockstep-race", "lockstep", "-race", "-overlay", overlay)
+	}
 	place, err := servers.Here()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(string(place), "bin", "lockstep-race")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return "", fmt.Errorf("make a place for the node's program: %w", err)
-	}
-	lock, err := process.LockWait(filepath.Join(filepath.Dir(path), "lock")) // one run builds, the next finds it done
-	if err != nil {
-		return "", err
-	}
-	defer lock.Close()
-	args := []string{"build", "-race", "-tags", "faults"}
-	if overlay := os.Getenv("MUTANT_OVERLAY"); overlay != "" {
-		path = filepath.Join(house.dir, "lockstep-race")
-		args = append(args, "-overlay", overlay)
-	}
-	cmd := exec.Command("go", append(args, "-o", path, "lockstep")...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the node: %w\n%s", err, out)
-	}
-	return path, nil
+	return place.Build("lockstep-race", "lockstep", "-race")
 }
 
 // shared is the cluster of all tests that leave its servers alone: one system with two nodes and a replica. The first
@@ -171,7 +155,7 @@ func shared(tb testing.TB) *site {
 	house.once.Do(func() {
 		house.site, house.err = open(filepath.Join(house.dir, "shared"), func(o *local.Options) {
 			o.IDP = local.IDPBuiltin
-			o.NodeConfig = map[string]any{"webhooks": map[string]any{"timeout": "2s", "retry_min": "200ms", "retry_max": "1s"}}
+			o.NodeConfig = map[string]any{"webhooks": map[string]any{"timeout": "2s", "settle": "1s", "retry_min": "200ms", "retry_max": "1s"}}
 		})
 	})
 	if house.err != nil {
@@ -202,6 +186,7 @@ func open(dir string, change func(*local.Options)) (*site, error) {
 	options := local.Default()
 	options.Dir, options.Systems, options.PortBase, options.Binary = dir, local.SystemNames(1), 0, program
 	options.IDP, options.BufferPoolMB, options.NodeEnv = local.IDPNone, 64, []string{hasty}
+	options.NodeConfig = map[string]any{"drain": "0s"} // at the end nobody asks any more
 	if change != nil {
 		change(&options)
 	}
@@ -220,7 +205,9 @@ func open(dir string, change func(*local.Options)) (*site, error) {
 // whatever the clients saw.
 func (s *site) end() (status int) {
 	s.http.CloseIdleConnections()
+	began := time.Now()
 	s.cluster.Close()
+	fmt.Printf("e2e: a cluster stopped in %.1f s\n", time.Since(began).Seconds())
 	logs, err := filepath.Glob(filepath.Join(s.options.Dir, "logs", "*-node-*.log"))
 	if err == nil && len(logs) == 0 {
 		err = errors.New("there are no logs of nodes")

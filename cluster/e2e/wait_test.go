@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,10 +13,24 @@ import (
 	"lockstep/node/ledger"
 )
 
-// A request that cannot be decided in time is answered when its caller wants to know: with an outcome that is unknown or
-// not applied, never with a wrong one. The same key then has the one effect.
-func TestPreferSaysHowLongTheAnswerMayTake(t *testing.T) {
+// What needs little of the machine, but long, goes on side by side, each on a cluster of its own or on accounts of its own:
+// somebody at a browser, and what waits for its time.
+func TestWhatMostlyWaits(t *testing.T) {
 	t.Parallel()
+	var all sync.WaitGroup
+	for name, run := range map[string]func(*testing.T){
+		"the wallet in a browser":                  walletInABrowser,
+		"transfers between systems":                slowTransfers,
+		"Prefer says how long the answer may take": answersInTime,
+	} {
+		all.Go(func() { t.Run(name, run) })
+	}
+	all.Wait()
+}
+
+// answersInTime asks for what cannot be decided in time. It is answered when its caller wants to know: with an outcome that is
+// unknown or not applied, never with a wrong one. The same key then has the one effect.
+func answersInTime(t *testing.T) {
 	s := shared(t)
 	c := s.as(t, s.client)
 	number := c.account("KRW", "1000")

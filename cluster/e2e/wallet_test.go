@@ -43,12 +43,11 @@ type visit struct {
 	Followed string   `json:"followed"`
 }
 
-// A person signs in, opens an account, deposits, sends money inside the system and to another one, reads the statement, is
-// refused in words, clicks twice, follows a transfer to its end, and signs out: in Chromium, at the balancer's address, by
-// password and at npm's OpenID provider. Each page is looked at on a desk and on a phone, by day and by night; the pictures
-// stay in .lockstep/test/wallet.
-func TestWalletInABrowser(t *testing.T) {
-	t.Parallel()
+// walletInABrowser has a person sign in, open an account, deposit, send money inside the system and to another one, read the
+// statement, be refused in words, click twice, follow a transfer to its end, and sign out: in Chromium, at the balancer's
+// address, by password and at npm's OpenID provider. Each page is looked at on a desk and on a phone, by day and by night; the
+// pictures stay in .lockstep/test/wallet.
+func walletInABrowser(t *testing.T) {
 	place, err := servers.Here()
 	if err != nil {
 		t.Fatal(err)

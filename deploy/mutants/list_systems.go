@@ -209,7 +209,7 @@ var systemsMutants = []mutant{
 		file: "node/peers.go",
 		old:  "bus.Connected, config.MaxDeliver",
 		new:  "bus.Connected, config.MaxDeliver<<20",
-		pkg:  "./cluster/e2e", test: "TestTransfersBetweenSystems/a_compensation_that_fails_is_retried_and_then_waits_for_an_operator",
+		pkg:  "./cluster/e2e", test: "TestWhatMostlyWaits/transfers_between_systems/a_compensation_that_fails_is_retried_and_then_waits_for_an_operator",
 		failure: "what cannot be published is parked: not within",
 	},
 	{

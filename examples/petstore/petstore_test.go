@@ -3,15 +3,13 @@ package main_test
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"lockstep/cluster/local"
+	"lockstep/cluster/local/servers"
 	"lockstep/examples/petstore/tour"
 )
 
@@ -68,24 +66,28 @@ func play(ctx context.Context, t *testing.T, stage *tour.Stage, scene tour.Scene
 func open(ctx context.Context, t *testing.T) *tour.Stage {
 	t.Helper()
 	dir := t.TempDir()
-	lockstep, petstore := filepath.Join(dir, "lockstep"), filepath.Join(dir, "petstore")
-	built := make(chan error, 1)
-	go func() { built <- build(petstore, "lockstep/examples/petstore", "-race") }()
-	if err := build(lockstep, "lockstep"); err != nil {
-		t.Fatal(errors.Join(err, <-built))
+	place, err := servers.Here()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lockstep, err := place.Build("lockstep", "lockstep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	petstore, err := place.Build("petstore-race", "lockstep/examples/petstore", "-race")
+	if err != nil {
+		t.Fatal(err)
 	}
 	options := local.Default()
 	options.Dir, options.Systems, options.Nodes, options.Replicas, options.PortBase = filepath.Join(dir, "cluster"), local.SystemNames(1), 1, 0, 0
 	options.Binary, options.IDP, options.BufferPoolMB = lockstep, local.IDPNone, 64
+	options.NodeConfig = map[string]any{"drain": "0s"}
 	began := time.Now()
 	cluster, err := local.Start(ctx, options)
 	if err != nil {
-		t.Fatal(errors.Join(err, <-built))
-	}
-	t.Cleanup(cluster.Close)
-	if err := <-built; err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(cluster.Close)
 	stage, err := tour.Open(ctx, tour.Config{
 		Credentials: filepath.Join(options.Dir, "credentials.json"), Program: petstore, Dir: filepath.Join(dir, "logs"),
 		Note: func(text string) { t.Log(text) }, Frozen: formOf[time.Duration](2, 30) * time.Second, Killing: formOf[time.Duration](5, 60) * time.Second, Seed: uint64(began.UnixNano()),
@@ -110,12 +112,4 @@ func open(ctx context.Context, t *testing.T) *tour.Stage {
 func logs(dir string) []string {
 	found, _ := filepath.Glob(filepath.Join(dir, "logs", "*.log")) // the pattern is well-formed
 	return found
-}
-
-func build(path, pkg string, flags ...string) error {
-	out, err := exec.Command("go", append(append([]string{"build", "-tags", "faults", "-o", path}, flags...), pkg)...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
-	}
-	return nil
 }

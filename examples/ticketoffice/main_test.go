@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -85,29 +84,25 @@ func moveIn() (*os.File, error) {
 		_, reapErr := process.Reap(file, time.Second)
 		err = errors.Join(err, reapErr)
 	}
-	err = errors.Join(err, os.RemoveAll(house.dir), os.MkdirAll(house.dir, 0o755))
-	house.lockstep = filepath.Join(string(place), "bin", "lockstep")
-	if err := errors.Join(err, os.MkdirAll(filepath.Dir(house.lockstep), 0o755)); err != nil {
+	if err := errors.Join(err, os.RemoveAll(house.dir), os.MkdirAll(house.dir, 0o755)); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return lock, nil
 }
 
-// start builds lockstep, where the next run finds it built, and starts a cluster of one node. It is the office that the race
-// detector is to watch here.
+// start builds lockstep and starts a cluster of one node. It is the office that the race detector is to watch here.
 func start() error {
-	lock, err := process.LockWait(filepath.Join(filepath.Dir(house.lockstep), "lock"))
+	place, err := servers.Here()
 	if err != nil {
 		return err
 	}
-	out, err := exec.Command("go", "build", "-tags", "faults", "-o", house.lockstep, "lockstep").CombinedOutput()
-	if err := errors.Join(err, lock.Close()); err != nil {
-		return fmt.Errorf("build lockstep: %w\n%s", err, out)
+	if house.lockstep, err = place.Build("lockstep", "lockstep"); err != nil {
+		return err
 	}
 	options := local.Default()
 	options.Dir, options.Systems, options.PortBase, options.Binary = filepath.Join(house.dir, "cluster"), local.SystemNames(1), 0, house.lockstep
 	options.Nodes, options.Replicas, options.IDP, options.BufferPoolMB = 1, 0, local.IDPNone, 64
-	options.NodeConfig = map[string]any{"rate_limits": map[string]any{"client": 100_000}}
+	options.NodeConfig = map[string]any{"rate_limits": map[string]any{"client": 100_000}, "drain": "0s"}
 	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	defer cancel()
 	if house.cluster, err = local.Start(ctx, options); err != nil {

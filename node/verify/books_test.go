@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -42,8 +41,7 @@ func newBooks(tb testing.TB) *books {
 
 func newBooksOf(tb testing.TB, system string) *books {
 	tb.Helper()
-	b := &books{TB: tb, system: system, database: servers.Shared(tb).Database(tb)}
-	b.must(store.Migrate(tb.Context(), b.database.Migrate, system, slog.New(slog.DiscardHandler)))
+	b := &books{TB: tb, system: system, database: storetest.Migrated(tb, system)}
 	config := store.Default()
 	config.System, config.Source, config.Replicas = system, b.database.Source, []string{b.database.Replica}
 	config.Logger = storetest.Logger(tb)

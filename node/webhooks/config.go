@@ -16,6 +16,7 @@ type Config struct {
 	Allow []netip.Prefix
 
 	Timeout     time.Duration // one attempt, answer included
+	Settle      time.Duration // writing down what came of an attempt; later another node may try it again
 	RetryMin    time.Duration // pause after the first failure; doubled with each further one
 	RetryMax    time.Duration // the longest pause
 	GiveUpAfter time.Duration // since the event, or its replay
@@ -29,7 +30,7 @@ type Config struct {
 // DefaultConfig tries for three days, first again after five seconds and then ever more seldom, and keeps the log for 30 days.
 func DefaultConfig() Config {
 	return Config{
-		Timeout: 10 * time.Second, RetryMin: 5 * time.Second, RetryMax: 6 * time.Hour, GiveUpAfter: 72 * time.Hour, Keep: 30 * 24 * time.Hour,
+		Timeout: 10 * time.Second, Settle: 10 * time.Second, RetryMin: 5 * time.Second, RetryMax: 6 * time.Hour, GiveUpAfter: 72 * time.Hour, Keep: 30 * 24 * time.Hour,
 		WorkersMax: 32, ShareMax: 8, Poll: time.Second,
 	}
 }
@@ -42,6 +43,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.Timeout < time.Second || c.Timeout > timeoutMax:
 		return fmt.Errorf("timeout: between 1s and %v", timeoutMax)
+	case c.Settle < time.Second:
+		return errors.New("settle: at least 1s")
 	case c.RetryMin < 100*time.Millisecond || c.RetryMax < c.RetryMin:
 		return errors.New("retry_min: at least 100ms, and retry_max no less")
 	case c.GiveUpAfter < c.RetryMin:
@@ -54,11 +57,8 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// settleMax is how long writing down what came of an attempt may take, before another node may try it again.
-const settleMax = 10 * time.Second
-
 // lease is how long a claimed delivery is in one dispatcher's hands.
-func (c Config) lease() time.Duration { return c.Timeout + settleMax }
+func (c Config) lease() time.Duration { return c.Timeout + c.Settle }
 
 // pause is how long to wait after so many attempts, of which the last one has failed. random, in [0, 1), draws up to half of it,
 // so that what failed together does not come back together. The last attempt is at the end of GiveUpAfter; after it the answer

@@ -205,7 +205,7 @@ func (d *Dispatcher) settle() {
 const writesMax = 5
 
 func (d *Dispatcher) write(batch []store.Tried) {
-	ctx, cancel := context.WithTimeout(context.Background(), settleMax)
+	ctx, cancel := context.WithTimeout(context.Background(), d.config.Settle)
 	defer cancel()
 	err := d.db.SettleDeliveries(ctx, batch)
 	for try := 1; err != nil && try < writesMax && ctx.Err() == nil; try++ {

@@ -171,7 +171,6 @@ func TestASlowReceiverDelaysNobodyElse(t *testing.T) {
 		under.Add(-1)
 	}))
 	t.Cleanup(slow.Close)
-	t.Cleanup(func() { close(gate) })
 	stuck, _ := w.hook(slow.URL)
 	for i := range 12 {
 		w.tell(stuck, fmt.Sprint("s", i), "pending")
@@ -179,6 +178,7 @@ func TestASlowReceiverDelaysNobodyElse(t *testing.T) {
 	hook, secret := w.hook(r.URL)
 	r.trust(secret)
 	w.dispatch()
+	t.Cleanup(func() { close(gate) }) // before the dispatcher is closed, which waits for what is under way
 	w.eventually("the slow one is asked", func() bool { return under.Load() == 2 })
 	w.tell(hook, "h", "pending", "posted")
 	w.eventually("the other one hears", func() bool { return w.count(store.DeliveryDelivered) == 2 })

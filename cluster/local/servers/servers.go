@@ -89,6 +89,25 @@ func (p Place) State() string { return filepath.Join(string(p), "state.json") }
 
 func (p Place) log() string { return filepath.Join(string(p), "keeper.log") }
 
+// Build compiles a program of the module, with its fault points, and tells where it is. It stays in the place, so that the
+// next test that needs it, of whatever package, finds it up to date.
+func (p Place) Build(name, pkg string, flags ...string) (path string, err error) {
+	path = filepath.Join(string(p), "bin", name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return "", fmt.Errorf("make a place for programs: %w", err)
+	}
+	lock, err := process.LockWait(filepath.Join(filepath.Dir(path), "lock")) // one builds, the next finds it done
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	args := append([]string{"build", "-tags", "faults", "-o", path}, flags...)
+	if out, err := exec.Command("go", append(args, pkg)...).CombinedOutput(); err != nil { //nolint:noctx // a minute at most
+		return "", fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	}
+	return path, nil
+}
+
 // Shared returns the checkout's servers, starting them if they do not run. They
 // stay up at least until the test ends. What hinders them fails the test, a server
 // that is not installed among it.

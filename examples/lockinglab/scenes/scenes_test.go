@@ -3,7 +3,6 @@ package scenes_test
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -43,7 +42,7 @@ func TestEachWayShowsWhatItMust(t *testing.T) {
 		t.Skip("starts a cluster")
 	}
 	dir := place(t)
-	lockstep, program := build(t, dir, "lockstep", "lockstep"), build(t, dir, "lockinglab", "lockstep/examples/lockinglab")
+	lockstep, program := build(t, "lockstep", "lockstep"), build(t, "lockinglab", "lockstep/examples/lockinglab")
 	credentials := start(t, dir, lockstep)
 	out := filepath.Join(dir, "out")
 	moves, accounts, loads := size()
@@ -84,11 +83,15 @@ func place(t *testing.T) string {
 	return dir
 }
 
-func build(t *testing.T, dir, name, path string) string {
+func build(t *testing.T, name, pkg string) string {
 	t.Helper()
-	program := filepath.Join(dir, name)
-	if out, err := exec.Command("go", "build", "-tags", "faults", "-o", program, path).CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v\n%s", path, err, out)
+	place, err := servers.Here()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := place.Build(name, pkg)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return program
 }
@@ -98,6 +101,7 @@ func start(t *testing.T, dir, program string) scenes.Credentials {
 	t.Helper()
 	options := local.Default()
 	options.Dir, options.PortBase, options.Binary, options.IDP = filepath.Join(dir, "cluster"), 0, program, local.IDPNone
+	options.NodeConfig = map[string]any{"drain": "0s"}
 	cluster, err := local.Start(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 
 var (
 	first   = flag.Uint64("sim.first", 1, "the first seed to simulate")
-	seeds   = flag.Uint64("sim.seeds", 500, "how many seeds to simulate in memory, of each kind")
+	seeds   = flag.Uint64("sim.seeds", 250, "how many seeds to simulate in memory, of each kind")
 	mariadb = flag.Uint64("sim.mariadb", 20, "how many seeds to simulate on MariaDB")
 	trace   = flag.Bool("sim.trace", false, "print what happens; for a single seed")
 )

@@ -4,6 +4,7 @@ package storetest
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,8 +18,8 @@ const System = "alpha"
 // setupMax bounds the preparation of a test's database.
 const setupMax = time.Minute
 
-// migrated is the schema of this program, once a test has needed it.
-var migrated schema
+// migrated are the schemas of this program, by system, as tests have needed them.
+var migrated sync.Map
 
 // Config makes a migrated database, which is dropped when the test passes and kept when it fails, and answers with what
 // store.Open needs for its source and its replica.
@@ -31,18 +32,26 @@ func Config(tb testing.TB) store.Config {
 // Database is Config together with the DSNs of the database, those of root among them.
 func Database(tb testing.TB) (store.Config, servers.Database) {
 	tb.Helper()
-	database := servers.Shared(tb).Database(tb)
-	ctx, cancel := context.WithTimeout(context.Background(), setupMax)
-	defer cancel()
-	if err := migrated.in(ctx, database.Migrate, func() error {
-		return store.Migrate(ctx, database.Migrate, System, slog.New(slog.DiscardHandler))
-	}); err != nil {
-		tb.Fatalf("storetest: %v", err)
-	}
+	database := Migrated(tb, System)
 	config := store.Default()
 	config.System, config.Source, config.Replicas = System, database.Source, []string{database.Replica}
 	config.Logger = Logger(tb)
 	return config, database
+}
+
+// Migrated makes a migrated database of a system.
+func Migrated(tb testing.TB, system string) servers.Database {
+	tb.Helper()
+	database := servers.Shared(tb).Database(tb)
+	ctx, cancel := context.WithTimeout(context.Background(), setupMax)
+	defer cancel()
+	of, _ := migrated.LoadOrStore(system, &schema{})
+	if err := of.(*schema).in(ctx, database.Migrate, func() error {
+		return store.Migrate(ctx, database.Migrate, system, slog.New(slog.DiscardHandler))
+	}); err != nil {
+		tb.Fatalf("storetest: %v", err)
+	}
+	return database
 }
 
 // Open opens a store on a database of its own. It is closed when the test ends.
