@@ -277,8 +277,8 @@ var engineMutants = []mutant{
 	{
 		name: "interrupted-again",
 		file: "node/posting/lane.go",
-		old:  "case store.Interrupted(err) && !interrupted:",
-		new:  "case store.Interrupted(err) && interrupted:",
+		old:  "const interruptedMax = 2",
+		new:  "const interruptedMax = 0",
 		pkg:  "./node/posting", test: "TestAnInterruptedBatchIsRunAgain",
 		failure: "a command whose statement was killed",
 	},

@@ -238,6 +238,9 @@ func (l *lane) again(busy []*task) time.Duration {
 
 const busyDoublings = 10
 
+// interruptedMax is how often a batch is run again whose statement did not get to its end.
+const interruptedMax = 2
+
 func (l *lane) jitter() time.Duration {
 	return l.config.BackMin + rand.N(l.config.BackMax-l.config.BackMin) //nolint:gosec // a pause needs no secrecy
 }
@@ -247,7 +250,7 @@ func (l *lane) jitter() time.Duration {
 func (l *lane) post(tasks []*task, set *locks.Set) error {
 	defer l.unlock(set)
 	as := how{skipLocked: l.anyKept(tasks)}
-	for try, lost, interrupted := 1, false, false; ; try++ {
+	for try, lost, interrupted := 1, false, 0; ; try++ {
 		began := time.Now()
 		b, err := l.prepare(tasks, as)
 		stage(tasks, "transaction", began, failureCode(err))
@@ -274,8 +277,8 @@ func (l *lane) post(tasks []*task, set *locks.Set) error {
 			time.Sleep(l.jitter())
 		case class == store.ClassServer && !lost:
 			lost = true // once more, on a new connection
-		case store.Interrupted(err) && !interrupted:
-			interrupted = true // once more, for the server may have been frozen, or somebody has killed the wrong statement
+		case store.Interrupted(err) && interrupted < interruptedMax:
+			interrupted++ // again, for the server may have been frozen, or somebody kills the wrong statements
 		default:
 			return l.giveUp(tasks, err)
 		}
