@@ -1,7 +1,10 @@
 package queue_test
 
 import (
+	"context"
+	"database/sql"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,6 +13,7 @@ import (
 	"lockstep/cluster/local/servers"
 	"lockstep/examples/ticketoffice/queue"
 	"lockstep/examples/ticketoffice/store"
+	"lockstep/saga"
 )
 
 // Buyers are admitted in the order in which they came, so many at a time, also after Redis forgot them all; a place that
@@ -79,4 +83,60 @@ func TestOrderOutlivesRedis(t *testing.T) {
 		}
 	}
 	want("after the first two were too late", "expired", "expired", "expired", "active", "active", "waiting", "waiting")
+}
+
+// Several processes admit at once, while tokens come and go quickly: at no moment are more at the counter than there is room
+// for, and everybody gets there.
+func TestManyWhoAdmitNeverAdmitTooMany(t *testing.T) {
+	t.Parallel()
+	const capacity, admitting, buyers, lifetime = 3, 4, 120, 5 * time.Millisecond
+	shared := servers.Shared(t)
+	dsn, key := shared.Database(t).Migrate, t.Name()+time.Now().String()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var working sync.WaitGroup
+	var db *store.Store
+	for i := range admitting {
+		own, err := store.Open(ctx, dsn, "queue")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = own.Close() })
+		client := redis.NewClient(&redis.Options{Addr: shared.RedisAddrs[0], MaxRetries: -1})
+		t.Cleanup(func() { _ = client.Close() })
+		q := queue.New(own, client, key, capacity, lifetime, slog.New(slog.DiscardHandler))
+		for n := 0; i == 0 && n < buyers; n++ {
+			if _, err := q.Enter(ctx, "buyer"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		db = own
+		working.Go(func() {
+			for ctx.Err() == nil {
+				_ = q.Admit(ctx) // a deadlock among them is tried again
+			}
+		})
+	}
+	most, looks := 0, 0
+	for waiting, end := buyers, time.Now().Add(30*time.Second); waiting > 0 && time.Now().Before(end); looks++ {
+		err := db.Within(ctx, func(tx saga.Tx) error {
+			return tx.Query(ctx, func(rows *sql.Rows) error {
+				var active int
+				err := rows.Scan(&waiting, &active)
+				most = max(most, active)
+				return err
+			}, `SELECT COALESCE(SUM(state = 'waiting'), 0), COALESCE(SUM(state = 'active'), 0) FROM tokens`)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waiting > 0 && time.Now().After(end.Add(-time.Second)) {
+			t.Errorf("%d still wait", waiting)
+		}
+	}
+	stop()
+	working.Wait()
+	if most != capacity {
+		t.Errorf("at most %d were active at once in %d looks, where %d may be", most, looks, capacity)
+	}
 }
