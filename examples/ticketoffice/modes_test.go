@@ -54,7 +54,7 @@ func TestHints(t *testing.T) {
 // Two processes that admit keep together what one would keep alone.
 func TestTwoProcessesAdmit(t *testing.T) {
 	t.Parallel()
-	const capacity, buyers = 4, 60
+	const capacity, buyers = 4, 30
 	s := office(t, stage.Options{Mode: stage.Events, Capacity: capacity, TokenLifetime: time.Minute, Twice: true})
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

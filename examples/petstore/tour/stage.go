@@ -205,11 +205,11 @@ func (s *Stage) openServices(ctx context.Context) error {
 	if s.products, err = newGate(s.product.url); err != nil {
 		return err
 	}
-	ordering := []string{
-		"order", "--products=" + s.products.url, "--webhook-url=" + s.hooks.url + "/webhooks", "--product-wait=1500ms", "--pay-wait=3s", "--lease=4s", "--wait=20s", "--retry-max=1s",
-	}
 	if s.hooks, err = newGate("http://" + addresses[2]); err != nil {
 		return err
+	}
+	ordering := []string{
+		"order", "--products=" + s.products.url, "--webhook-url=" + s.hooks.url + "/webhooks", "--product-wait=1500ms", "--pay-wait=3s", "--lease=4s", "--wait=20s", "--retry-max=1s",
 	}
 	s.hasty = &process{name: "order-hasty", env: s.order.env}
 	equip(s.hasty, addresses[1], append(slices.Clone(ordering), "--decide="+hastyDecide.String())...)

@@ -51,6 +51,7 @@ type Options struct {
 	ReservationLifetime time.Duration
 	HoldExpires         time.Duration
 	Twice               bool // a second process of the one that has the queue
+	Direct              bool // Lockstep is asked without a gate, and tells nothing: for measuring
 }
 
 // Credentials are what credentials.json of a local cluster says, as far as it matters here.
@@ -215,8 +216,13 @@ func (s *Stage) process(name, part string, port, broker int) *process {
 	args := append(s.options.Program[1:len(s.options.Program):len(s.options.Program)],
 		"serve", "--mode="+s.options.Mode, "--faults", "--listen=127.0.0.1:"+strconv.Itoa(port),
 		"--redis="+strings.Join(system.RedisAddrs, ","), "--redis-prefix="+s.schemas.name(part), "--capacity="+strconv.Itoa(s.options.Capacity),
-		"--lockstep-url="+s.lockstep.url, "--shop="+s.Shop)
-	if part == choreography.Points {
+		"--shop="+s.Shop)
+	if s.options.Direct {
+		args = append(args, "--lockstep-url="+system.BaseURL)
+	} else {
+		args = append(args, "--lockstep-url="+s.lockstep.url)
+	}
+	if part == choreography.Points && !s.options.Direct {
 		args = append(args, "--webhook-url="+s.told.url+"/webhooks")
 	}
 	if s.options.HoldExpires > 0 {
