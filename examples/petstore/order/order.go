@@ -98,7 +98,7 @@ func (c *Command) Run(ctx context.Context, log *slog.Logger) (err error) {
 	defer bus.Close()
 	outbox := saga.DefaultOutbox(saga.SQL(db), courier.Publisher{From: courier.Order, Bus: bus})
 	outbox.Poll, outbox.AttemptsMax, outbox.Ready, outbox.Logger = 200*time.Millisecond, c.TellAttempts, bus.Connected, log
-	outbox.Backoff.Min = c.RetryMin
+	outbox.Backoff.Min = min(c.RetryMin, outbox.Backoff.Max)
 	if err := outbox.Open(ctx); err != nil {
 		return err
 	}

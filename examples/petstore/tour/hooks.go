@@ -35,12 +35,12 @@ func hinted(ctx context.Context, s *Stage) (err error) {
 	}
 	asSlow := append(slices.Clone(s.order.args), "--retry-min="+slowly.String(), "--retry-max="+slowly.String(), "--decide="+(2*slowly).String(), "--pay-wait=600ms", "--wait=100ms")
 	usual := s.order.args
-	if err := errors.Join(s.hasty.end(), s.order.end()); err != nil {
+	if err := errors.Join(s.hasty.freeze(), s.order.end()); err != nil { // or the hasty one would ask soon
 		return err
 	}
 	defer func() {
 		s.order.args = usual
-		err = errors.Join(err, s.order.end(), s.order.start(ctx), s.hasty.start(ctx))
+		err = errors.Join(err, s.order.end(), s.order.start(ctx), s.hasty.thaw())
 	}()
 	s.order.args = asSlow
 	if err := s.order.start(ctx); err != nil {
