@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"log/slog"
 	"sync"
 	"testing"
@@ -137,5 +138,64 @@ func TestManyWhoAdmitNeverAdmitTooMany(t *testing.T) { // alone: it does as fast
 	working.Wait()
 	if most != capacity {
 		t.Errorf("at most %d were active at once in %d looks, where %d may be", most, looks, capacity)
+	}
+}
+
+// While one admits, nobody else does, and who comes next counts again: what it has seen before may be true no more.
+func TestWhoAdmitsIsAlone(t *testing.T) {
+	t.Parallel()
+	const seen = 500 * time.Millisecond // the time that a wait takes to be seen as one
+	shared := servers.Shared(t)
+	db, err := store.Open(t.Context(), shared.Database(t).Migrate, "queue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	client := redis.NewClient(&redis.Options{Addr: shared.RedisAddrs[0], MaxRetries: -1})
+	t.Cleanup(func() { _ = client.Close() })
+	key := t.Name() + time.Now().String()
+	var queues []*queue.Queue
+	var ids []string
+	for range 2 {
+		q := queue.New(db, client, key, 1, time.Hour, slog.New(slog.DiscardHandler))
+		token, err := q.Enter(t.Context(), "buyer")
+		if err != nil {
+			t.Fatal(err)
+		}
+		queues, ids = append(queues, q), append(ids, token.ID)
+	}
+	admitted := make(chan error, len(queues))
+	err = db.Within(t.Context(), func(tx saga.Tx) error {
+		err := tx.Query(t.Context(), func(*sql.Rows) error { return nil }, `SELECT id FROM admission WHERE id = 1 FOR UPDATE`)
+		if err != nil {
+			return err
+		}
+		for i, q := range queues { // each finds room for one, and another buyer first in the queue
+			go func() { admitted <- q.Admit(t.Context()) }()
+			select {
+			case err := <-admitted:
+				t.Errorf("somebody admitted while another did: %v", err)
+				admitted <- err
+			case <-time.After(seen):
+			}
+			if err := client.ZRem(t.Context(), key, ids[i]).Err(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(err, <-admitted, <-admitted); err != nil {
+		t.Fatal(err)
+	}
+	active := 0
+	for _, id := range ids {
+		if now, err := queues[0].Get(t.Context(), id); err != nil {
+			t.Fatal(err)
+		} else if now.State == queue.Active {
+			active++
+		}
+	}
+	if active != 1 {
+		t.Errorf("%d were admitted where there is room for one", active)
 	}
 }
