@@ -132,8 +132,8 @@ func captureUnheard(ctx context.Context, s *stage.Stage) error {
 	if record, err := s.Ended(ctx, a.sale.Payment); err != nil || record.State != payment.Paid {
 		return fmt.Errorf("the payment is %q: %s: %w", record.State, record.Reason, orNone(err))
 	}
-	if now, err := s.BroughtOn(ctx); err != nil || now == before {
-		return fmt.Errorf("no sale was brought on by a webhook: %w", orNone(err))
+	if err := broughtOn(ctx, s, before); err != nil {
+		return err
 	}
 	return a.paid(ctx)
 }
@@ -152,10 +152,15 @@ func holdExpires(ctx context.Context, s *stage.Stage) error {
 	if err := a.expired(ctx, s); err != nil {
 		return err
 	}
-	if now, err := s.BroughtOn(ctx); err != nil || now == before {
-		return fmt.Errorf("no sale was ended by a webhook: %w", orNone(err))
-	}
-	return nil
+	return broughtOn(ctx, s, before)
+}
+
+// broughtOn waits until more sales were brought on by a webhook: that is counted after the commit.
+func broughtOn(ctx context.Context, s *stage.Stage, before int64) error {
+	return until(ctx, "a sale is brought on by a webhook", func() (bool, error) {
+		now, err := s.BroughtOn(ctx)
+		return now > before, err
+	})
 }
 
 // holdExpiresUnheard lets captures through when it is too late, and no delivery.
