@@ -200,3 +200,44 @@ func TestCleanDeletesWhatEndedLongAgoWithItsBarriers(t *testing.T) {
 		t.Errorf("%d barriers of cleaned sagas are left", left)
 	}
 }
+
+// What a saga waits for is said to have happened: it goes on at once, wherever it waited. While somebody has it in hand, it is
+// due again after the grace, and that attempt's failure cannot put it off any more.
+func TestAHastenedSagaIsDue(t *testing.T) {
+	t.Parallel()
+	const grace = 10 * time.Minute
+	f := setup(t)
+	hasten := func(id string) (broughtOn int64) {
+		must(t, f.tx(func(ctx context.Context, tx saga.Tx) error {
+			h := saga.Hasten(grace, id, "not there")
+			result, err := tx.Exec(ctx, h.Query, h.Args...)
+			must(t, err)
+			broughtOn, err = result.RowsAffected()
+			return err
+		}))
+		return broughtOn
+	}
+	f.run(saga.Start(saga.New{ID: "put off", Kind: "a"}, saga.New{ID: "parked", Kind: "b"}, saga.New{ID: "in hand", Kind: "c"}, saga.New{ID: "ended", Kind: "d"}))
+	must(t, f.log.Retry(testContext(t), f.claim("a", "one"), time.Hour, "no answer"))
+	must(t, f.log.Retry(testContext(t), f.claim("b", "one"), time.Hour, "no answer"))
+	f.change("UPDATE sagas SET state = 'compensating' WHERE id = 'parked'")
+	must(t, f.log.Park(testContext(t), "parked", "no answer"))
+	late := f.claim("c", "one")
+	f.run(saga.Finish("ended"))
+	for id, wanted := range map[string]int64{"put off": 1, "parked": 1, "in hand": 1, "ended": 0} {
+		if n := hasten(id); n != wanted {
+			t.Errorf("%d sagas were brought on by %q, wanted %d", n, id, wanted)
+		}
+	}
+	if s := f.claim("a", "two"); s.ID != "put off" || s.Attempt != 1 {
+		t.Errorf("what was put off is %+v", s)
+	}
+	if s := f.claim("b", "two"); s.State != saga.StateCompensating || s.Attempt != 0 || s.ParkedFrom != "" {
+		t.Errorf("what was parked is %+v", s)
+	}
+	must(t, f.log.Retry(testContext(t), late, time.Hour, "no answer"))
+	if s := f.get("in hand"); s.Attempt != 0 || s.LeaseOwner != "" || s.NextAt.Sub(s.UpdatedAt) != grace {
+		t.Errorf("what was in hand is %+v", s)
+	}
+	f.wantState("ended", saga.StateDone)
+}

@@ -56,6 +56,17 @@ func Finish(ids ...string) Statement {
 		WHERE id IN (` + marks(len(ids)) + `) AND state IN ('running', 'compensating', 'parked')`, sorted(ids)}
 }
 
+// Hasten makes sagas due, because something that they wait for is said to have happened; it counts in its rows affected those
+// that it brought on. A parked one goes on where it stood, with all its attempts before it. One that somebody has in hand is due
+// after the grace, whatever becomes of that attempt: its answer may come, or it may have been sent too early to know. At least
+// one id; ids that have ended or are not there are ignored.
+func Hasten(grace time.Duration, ids ...string) Statement {
+	return Statement{`UPDATE sagas FORCE INDEX (PRIMARY) SET attempt = IF(state = 'parked', 0, attempt), state = IF(state = 'parked', parked_from, state),
+		parked_from = '', next_at = IF(lease_until > UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, UTC_TIMESTAMP(6)),
+		lease_owner = '', lease_until = NULL, updated_at = UTC_TIMESTAMP(6)
+		WHERE id IN (` + marks(len(ids)) + `) AND state IN ('running', 'compensating', 'parked')`, append([]any{grace.Microseconds()}, sorted(ids)...)}
+}
+
 // Forget deletes sagas at once, for hosts whose own row is the record of what happened. Barriers stay: they refuse what
 // comes late. At least one id; ids that are not there are ignored.
 func Forget(ids ...string) Statement { return deleteBy("sagas", "id", ids) }

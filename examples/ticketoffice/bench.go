@@ -29,7 +29,7 @@ func (c *benchCommand) Run(ctx context.Context, out io.Writer) error {
 	fmt.Fprintln(out, "| mode | payments/s | order to record, p50 | p99 | transactions per payment | open, p50 | p99 | longest |")
 	fmt.Fprintln(out, "|---|---|---|---|---|---|---|---|")
 	for _, mode := range c.Mode {
-		if err := c.with(ctx, mode, c.Payments, func(s *stage.Stage) error { return c.measure(ctx, out, mode, s) }); err != nil {
+		if err := c.with(ctx, stage.Options{Mode: mode, Capacity: c.Payments, Direct: true}, func(s *stage.Stage) error { return c.measure(ctx, out, mode, s) }); err != nil {
 			return err
 		}
 	}

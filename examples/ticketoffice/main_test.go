@@ -102,7 +102,9 @@ func start() error {
 	options := local.Default()
 	options.Dir, options.Systems, options.PortBase, options.Binary = filepath.Join(house.dir, "cluster"), local.SystemNames(1), 0, house.lockstep
 	options.Nodes, options.Replicas, options.IDP, options.BufferPoolMB = 1, 0, local.IDPNone, 64
-	options.NodeConfig = map[string]any{"rate_limits": map[string]any{"client": 100_000}, "drain": "0s"}
+	options.NodeConfig = map[string]any{
+		"rate_limits": map[string]any{"client": 100_000}, "drain": "0s", "webhooks": map[string]any{"retry_min": "200ms"},
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	defer cancel()
 	if house.cluster, err = local.Start(ctx, options); err != nil {
@@ -113,21 +115,20 @@ func start() error {
 }
 
 // office starts an office of the test's own next to the cluster.
-func office(t *testing.T, mode string) *stage.Stage {
+func office(t *testing.T, options stage.Options) *stage.Stage {
 	t.Helper()
 	house.once.Do(func() { house.err = start() })
 	if house.err != nil {
 		t.Fatalf("start the cluster: %v", house.err)
 	}
-	dir, err := os.MkdirTemp(house.dir, mode+"-")
+	dir, err := os.MkdirTemp(house.dir, options.Mode+"-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	s, err := stage.Open(t.Context(), stage.Options{
-		Mode: mode, Credentials: house.credentials, Lockstep: house.lockstep, Program: []string{os.Args[0]},
-		Env: []string{asOffice + "=1", "GORACE=atexit_sleep_ms=20"}, Dir: dir,
-	})
+	options.Credentials, options.Lockstep, options.Program, options.Dir = house.credentials, house.lockstep, []string{os.Args[0]}, dir
+	options.Env = []string{asOffice + "=1", "GORACE=atexit_sleep_ms=20"}
+	s, err := stage.Open(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}

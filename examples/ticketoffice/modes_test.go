@@ -23,7 +23,7 @@ const longEnv = "TICKETOFFICE_LONG"
 // Each mode has one office, and after each part of its test all books agree.
 func TestChoreography(t *testing.T) {
 	t.Parallel()
-	s := office(t, stage.Choreography)
+	s := office(t, stage.Options{Mode: stage.Choreography})
 	scenes(t, s, stage.Choreography)
 	play(t, s, tour.PushDown)
 	t.Run("500 buyers for 50 seats: exactly 50 are paid", func(t *testing.T) { crowd(t, s) })
@@ -32,22 +32,73 @@ func TestChoreography(t *testing.T) {
 
 func TestEvents(t *testing.T) {
 	t.Parallel()
-	s := office(t, stage.Events)
+	s := office(t, stage.Options{Mode: stage.Events})
 	scenes(t, s, stage.Events)
 	t.Run("the process is killed", func(t *testing.T) { killed(t, s, s.Processes()) })
 }
 
 func TestMonolith(t *testing.T) {
 	t.Parallel()
-	s := office(t, stage.Monolith)
+	s := office(t, stage.Options{Mode: stage.Monolith})
 	scenes(t, s, stage.Monolith)
 	t.Run("the process is killed", func(t *testing.T) { killed(t, s, s.Processes()) })
 }
 
+// What Lockstep tells brings tickets on, and holds that expire end them.
+func TestHints(t *testing.T) {
+	t.Parallel()
+	s := office(t, stage.Options{Mode: stage.Choreography, HoldExpires: 4 * time.Second})
+	playAll(t, s, tour.Hinted())
+}
+
+// Two processes that admit keep together what one would keep alone.
+func TestTwoProcessesAdmit(t *testing.T) {
+	t.Parallel()
+	const capacity, buyers = 4, 30
+	s := office(t, stage.Options{Mode: stage.Events, Capacity: capacity, TokenLifetime: time.Minute, Twice: true})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	entering, ctx := errgroup.WithContext(ctx)
+	for i := range buyers {
+		entering.Go(func() error { // comes, stays for a moment, and goes
+			token, err := s.Enter(ctx, fmt.Sprint("fan-", i))
+			if err != nil {
+				return err
+			}
+			return s.Leave(ctx, token.ID)
+		})
+	}
+	gone := make(chan error, 1)
+	go func() { gone <- entering.Wait() }()
+	most, looks := 0, 0
+	for {
+		active, err := s.MostActive(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		most, looks = max(most, active), looks+1
+		select {
+		case err := <-gone:
+			if err != nil {
+				t.Fatal(err)
+			}
+			if most != capacity {
+				t.Errorf("at most %d tokens were active in %d looks, where %d may be", most, looks, capacity)
+			}
+			return
+		default:
+		}
+	}
+}
+
 // scenes plays every success and every failure.
 func scenes(t *testing.T, s *stage.Stage, mode string) {
+	playAll(t, s, tour.Scenes(mode))
+}
+
+func playAll(t *testing.T, s *stage.Stage, scenes []tour.Scene) {
 	var playing sync.WaitGroup // all at once: they mostly wait
-	for _, scene := range tour.Scenes(mode) {
+	for _, scene := range scenes {
 		playing.Go(func() { play(t, s, scene) })
 	}
 	playing.Wait()

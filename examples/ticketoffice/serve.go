@@ -20,6 +20,7 @@ import (
 	"lockstep/examples/ticketoffice/choreography"
 	"lockstep/examples/ticketoffice/concert"
 	"lockstep/examples/ticketoffice/counter"
+	"lockstep/examples/ticketoffice/hooks"
 	"lockstep/examples/ticketoffice/payment"
 	"lockstep/examples/ticketoffice/points"
 	"lockstep/examples/ticketoffice/push"
@@ -54,6 +55,7 @@ type serveCommand struct {
 	ClientSecret string        `help:"Its secret." env:"TICKETOFFICE_CLIENT_SECRET"`
 	Shop         string        `help:"The account that is paid."`
 	HoldExpires  time.Duration `help:"Of a hold: longer than a payment may take." default:"15m"`
+	WebhookURL   string        `name:"webhook-url" help:"Where Lockstep reaches the /webhooks of the points service, from its side. Without it only that service's own events bring a sale on."`
 }
 
 // Help is shown by --help.
@@ -160,7 +162,13 @@ func (p *program) service(background context.Context, bus *events.Bus) (*choreog
 	if err != nil {
 		return nil, err
 	}
-	return choreography.NewPoints(p.db, bus, desk, p.faults, p.log).Part, nil
+	service := choreography.NewPoints(p.db, bus, desk, p.faults, p.log)
+	if p.WebhookURL != "" {
+		heard := hooks.New(p.db, p.WebhookURL, service.Hint)
+		heard.Routes(p.mux)
+		p.tasks.Go(func() { heard.Keep(background, desk.Client, p.log) })
+	}
+	return service.Part, nil
 }
 
 // counter is the whole office in one process.

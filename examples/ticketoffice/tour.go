@@ -19,27 +19,27 @@ type besides struct {
 }
 
 // with starts the office of a mode from this very program, and ends it after the work. The logs of work that failed are kept.
-func (b besides) with(ctx context.Context, mode string, capacity int, work func(*stage.Stage) error) error {
-	credentials, err := stage.ReadCredentials(b.Credentials)
-	if err != nil {
+func (b besides) with(ctx context.Context, options stage.Options, work func(*stage.Stage) error) error {
+	var err error
+	if options.Credentials, err = stage.ReadCredentials(b.Credentials); err != nil {
 		return err
 	}
 	program, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "ticketoffice-"+mode+"-")
-	if err != nil {
+	options.Lockstep, options.Program = b.Lockstep, []string{program}
+	if options.Dir, err = os.MkdirTemp("", "ticketoffice-"+options.Mode+"-"); err != nil {
 		return err
 	}
-	s, err := stage.Open(ctx, stage.Options{Mode: mode, Capacity: capacity, Credentials: credentials, Lockstep: b.Lockstep, Program: []string{program}, Dir: dir})
+	s, err := stage.Open(ctx, options)
 	if err == nil {
 		err = errors.Join(work(s), s.Close())
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w (logs in %s)", mode, err, dir)
+		return fmt.Errorf("%s: %w (logs in %s)", options.Mode, err, options.Dir)
 	}
-	return os.RemoveAll(dir)
+	return os.RemoveAll(options.Dir)
 }
 
 // tourCommand is `ticketoffice tour`.
@@ -50,13 +50,31 @@ type tourCommand struct {
 	Seats  int      `help:"How many seats that has." default:"10"`
 }
 
-const sceneMax = time.Minute
+const (
+	sceneMax     = time.Minute
+	holdsBriefly = 6 * time.Second
+)
 
 // Run fails when something is not as it should be.
 func (c *tourCommand) Run(ctx context.Context, out io.Writer) error {
 	for _, mode := range c.Mode {
 		fmt.Fprintln(out, mode)
-		if err := c.with(ctx, mode, 0, func(s *stage.Stage) error { return c.show(ctx, out, mode, s) }); err != nil {
+		scenes := append(tour.Scenes(mode), tour.Scene{
+			Name: fmt.Sprintf("%d buyers for %d seats: each seat is paid once, and nobody else pays", c.Buyers, c.Seats),
+			Play: func(ctx context.Context, s *stage.Stage) error { return tour.Crowd(ctx, s, c.Buyers, c.Seats) },
+		})
+		if mode == stage.Choreography {
+			scenes = append(scenes, tour.PushDown)
+		}
+		if err := c.with(ctx, stage.Options{Mode: mode}, func(s *stage.Stage) error { return show(ctx, out, s, scenes) }); err != nil {
+			return err
+		}
+		if mode != stage.Choreography {
+			continue
+		}
+		fmt.Fprintf(out, "%s, with holds that expire after %v\n", mode, holdsBriefly)
+		brief := stage.Options{Mode: mode, HoldExpires: holdsBriefly}
+		if err := c.with(ctx, brief, func(s *stage.Stage) error { return show(ctx, out, s, tour.Hinted()) }); err != nil {
 			return err
 		}
 	}
@@ -64,16 +82,8 @@ func (c *tourCommand) Run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// show plays all scenes of a mode.
-func (c *tourCommand) show(ctx context.Context, out io.Writer, mode string, s *stage.Stage) error {
-	scenes := tour.Scenes(mode)
-	if mode == stage.Choreography {
-		scenes = append(scenes, tour.PushDown)
-	}
-	scenes = append(scenes, tour.Scene{
-		Name: fmt.Sprintf("%d buyers for %d seats: each seat is paid once, and nobody else pays", c.Buyers, c.Seats),
-		Play: func(ctx context.Context, s *stage.Stage) error { return tour.Crowd(ctx, s, c.Buyers, c.Seats) },
-	})
+// show plays scenes one after the other.
+func show(ctx context.Context, out io.Writer, s *stage.Stage, scenes []tour.Scene) error {
 	for _, scene := range scenes {
 		began := time.Now()
 		playing, cancel := context.WithTimeout(ctx, sceneMax)

@@ -35,6 +35,8 @@ type world struct {
 	ask     func() (stock.Reservation, error)
 	pay     func(n int32) (client.Transfer, error)
 	publish func(saga.Message) error
+	change  func(*order.Patience)
+	hooks   *order.Hooks
 
 	reserved, asked, paid atomic.Int32
 }
@@ -90,15 +92,22 @@ func open(t *testing.T, w *world, decide time.Duration) *world {
 	w.must(err)
 	t.Cleanup(func() { _ = w.db.Close() })
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	w.desk, err = order.NewDesk(w.db, w, w, order.Shop{Account: "shop", Currency: "KRW"}, order.Patience{
-		Decide: decide, RetryMin: 20 * time.Millisecond, RetryMax: 100 * time.Millisecond, AttemptsMax: 5, Lease: 5 * time.Second, Workers: 4,
-	}, log)
+	patience := order.Patience{
+		Pay: 100 * time.Millisecond, Decide: decide, RetryMin: 20 * time.Millisecond, RetryMax: 100 * time.Millisecond, AttemptsMax: 5, Lease: 5 * time.Second, Workers: 4,
+	}
+	if w.change != nil {
+		w.change(&patience)
+	}
+	w.desk, err = order.NewDesk(w.db, w, w, order.Shop{Account: "shop", Currency: "KRW"}, patience, log)
 	w.must(err)
 	w.outbox = saga.DefaultOutbox(saga.SQL(w.db), w)
 	w.outbox.Poll, w.outbox.AttemptsMax, w.outbox.Backoff = 20*time.Millisecond, 3, saga.Backoff{Min: time.Millisecond, Max: 10 * time.Millisecond}
 	w.must(w.desk.Open(w.ctx))
 	w.must(w.outbox.Open(w.ctx))
-	server := httptest.NewServer(order.NewServer(w.desk, w.outbox, 10*time.Second, log))
+	mux := order.NewServer(w.desk, w.outbox, 10*time.Second, log)
+	w.hooks = order.NewHooks(w.db, w.desk, hookURL)
+	w.hooks.Routes(mux, log)
+	server := httptest.NewServer(mux)
 	w.url = server.URL
 	t.Cleanup(func() {
 		server.Close()

@@ -47,6 +47,8 @@ type Command struct {
 	Currency     string `default:"KRW" help:"Currency of the shop's account."`
 	Decimals     int    `default:"0" help:"Decimals of that currency: prices are in its smallest unit."`
 
+	WebhookURL string `name:"webhook-url" help:"Where the payment system reaches this service's /webhooks, from its side. Without it an unknown payment waits for its next inquiry."`
+
 	ProductWait  time.Duration `default:"2s" help:"One call to the product service is given up after so long, and then asked about."`
 	PayWait      time.Duration `default:"5s" help:"One payment is given up after so long, and then asked about."`
 	Decide       time.Duration `default:"1m" help:"An order whose goods are not certain after so long fails."`
@@ -96,7 +98,7 @@ func (c *Command) Run(ctx context.Context, log *slog.Logger) (err error) {
 	defer bus.Close()
 	outbox := saga.DefaultOutbox(saga.SQL(db), courier.Publisher{From: courier.Order, Bus: bus})
 	outbox.Poll, outbox.AttemptsMax, outbox.Ready, outbox.Logger = 200*time.Millisecond, c.TellAttempts, bus.Connected, log
-	outbox.Backoff.Min = c.RetryMin
+	outbox.Backoff.Min = min(c.RetryMin, outbox.Backoff.Max)
 	if err := outbox.Open(ctx); err != nil {
 		return err
 	}
@@ -111,13 +113,19 @@ func (c *Command) Run(ctx context.Context, log *slog.Logger) (err error) {
 	}
 	defer func() { err = errors.Join(err, desk.Close()) }()
 	mux := NewServer(desk, outbox, c.Wait, log)
-	health.Probe(mux, log, func() map[string]any { return map[string]any{"events": bus.Connected()} })
+	hooks := NewHooks(db, desk, c.WebhookURL)
+	hooks.Routes(mux, log)
+	hooks.Open(ctx, bank, log)
+	defer hooks.Close()
+	health.Probe(mux, log, func() map[string]any {
+		return map[string]any{"events": bus.Connected(), "webhook": hooks.Ready(), "webhooks_brought_on": hooks.BroughtOn()}
+	})
 	return service.Serve(ctx, c.Listen, mux, log, health)
 }
 
 func (c *Command) patience() Patience {
 	const workers = 24 // with a connection each, below what the pool has
-	return Patience{Decide: c.Decide, RetryMin: c.RetryMin, RetryMax: c.RetryMax, AttemptsMax: c.Attempts, Lease: c.Lease, Workers: workers}
+	return Patience{Pay: c.PayWait, Decide: c.Decide, RetryMin: c.RetryMin, RetryMax: c.RetryMax, AttemptsMax: c.Attempts, Lease: c.Lease, Workers: workers}
 }
 
 func transport() *http.Transport {

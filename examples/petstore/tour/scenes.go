@@ -35,6 +35,7 @@ func Scenes() []Scene {
 		{Name: "a payment whose answers are lost is paid once", Play: paymentLost},
 		{Name: "an event that comes before its reservation closes the door", Play: eventFirst},
 		{Name: "a consumer that fails is tried again, then parked and shown", Play: consumerFails},
+		{Name: "payments without an answer go on by a webhook, late when its receiver was down, and not by a forged one", Alone: true, Play: hinted},
 		{Name: "orders end definite when the product service was frozen under them", Alone: true, Play: frozen},
 		{Name: "two hundred orders at once over the same goods neither deadlock nor oversell", Alone: true, Play: crowd},
 		{Name: "after kills at random orders, stock and money agree", Alone: true, Play: killed},

@@ -46,6 +46,7 @@ type Stage struct {
 	books   audit.Books
 
 	products, payments *gate
+	hooks              *gate // before the order services, for what the payment system sends
 	product            *process
 	order, hasty       *process // the hasty one gives up after a second
 }
@@ -119,7 +120,7 @@ func (s *Stage) openBank(ctx context.Context) error {
 	defer operator.Close()
 	made, err := operator.CreateClient(ctx, client.NewOAuthClient{
 		ClientID: "petstore-" + s.run, Name: "Pet store",
-		Scopes: []string{"accounts:read", "accounts:write", "money:deposit", "money:transfer", "money:read", "proofs:read"},
+		Scopes: []string{"accounts:read", "accounts:write", "money:deposit", "money:transfer", "money:read", "proofs:read", "webhooks:write"},
 	})
 	if err != nil {
 		return err
@@ -204,8 +205,11 @@ func (s *Stage) openServices(ctx context.Context) error {
 	if s.products, err = newGate(s.product.url); err != nil {
 		return err
 	}
+	if s.hooks, err = newGate("http://" + addresses[2]); err != nil {
+		return err
+	}
 	ordering := []string{
-		"order", "--products=" + s.products.url, "--product-wait=1500ms", "--pay-wait=3s", "--lease=4s", "--wait=20s", "--retry-max=1s",
+		"order", "--products=" + s.products.url, "--webhook-url=" + s.hooks.url + "/webhooks", "--product-wait=1500ms", "--pay-wait=3s", "--lease=4s", "--wait=20s", "--retry-max=1s",
 	}
 	s.hasty = &process{name: "order-hasty", env: s.order.env}
 	equip(s.hasty, addresses[1], append(slices.Clone(ordering), "--decide="+hastyDecide.String())...)
@@ -244,7 +248,7 @@ func freeAddresses(n int) (all []string, err error) {
 
 // Close ends the services, as SIGTERM does, and drops their schemas if they ended in order.
 func (s *Stage) Close() (err error) {
-	for _, g := range []*gate{s.products, s.payments} {
+	for _, g := range []*gate{s.products, s.payments, s.hooks} {
 		if g != nil {
 			g.close()
 		}

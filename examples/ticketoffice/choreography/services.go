@@ -3,6 +3,7 @@ package choreography
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -242,9 +243,15 @@ func (p *PointsService) capture(ctx context.Context, e sale.Event) error {
 	} else if err != nil {
 		return err
 	}
-	return p.do(ctx, e.Sale, sale.StepCapture, func(tx saga.Tx) error {
+	return p.captured(ctx, charge, func(tx saga.Tx) error {
 		return points.Note(ctx, tx, e.Sale.Payment, points.Captured, charge.Hold)
-	}, line{Payment, captured}, line{Concert, captured}, line{Queue, captured}, line{Push, captured})
+	})
+}
+
+// captured is the step of a sale that is paid at Lockstep: from now on it only goes on.
+func (p *PointsService) captured(ctx context.Context, charge points.Charge, work func(tx saga.Tx) error) error {
+	return p.do(ctx, charge.Sale, sale.StepCapture, work,
+		line{Payment, captured}, line{Concert, captured}, line{Queue, captured}, line{Push, captured})
 }
 
 func (p *PointsService) release(ctx context.Context, e sale.Event) error {
@@ -261,6 +268,46 @@ func (p *PointsService) release(ctx context.Context, e sale.Event) error {
 		return points.Note(ctx, tx, e.Sale.Payment, points.Voided, charge.Hold)
 	}, line{Payment, moneyReleased})
 }
+
+// Hint hears that something has happened to the hold of a charge, and asks Lockstep what. It tells whether the sale went on
+// because of it, on the way on or back: a hold that was captured without our hearing of it is the pivot, one that has expired, or
+// that somebody else has voided, can never be captured.
+func (p *PointsService) Hint(ctx context.Context, delivery string, charge points.Charge) (broughtOn bool, err error) {
+	if charge.State != points.Held {
+		return false, nil
+	}
+	state, err := p.desk.State(ctx, charge)
+	if err != nil {
+		return false, err
+	}
+	received := func(tx saga.Tx, then func(tx saga.Tx) error) (err error) {
+		broughtOn, err = saga.Receive(ctx, tx, "webhooks", delivery)
+		switch {
+		case err != nil:
+			return err
+		case !broughtOn:
+			return errReceived
+		}
+		return then(tx)
+	}
+	switch state {
+	case "posted":
+		err = p.captured(ctx, charge, func(tx saga.Tx) error {
+			return received(tx, func(tx saga.Tx) error { return points.Note(ctx, tx, charge.Sale.Payment, points.Captured, charge.Hold) })
+		})
+	case "expired", "voided":
+		err = p.refuse(ctx, charge.Sale, sale.StepCapture, fmt.Errorf("the hold at Lockstep is %s", state), func(tx saga.Tx) error {
+			return received(tx, nothing)
+		}, line{Concert, captureRefused})
+	}
+	if errors.Is(err, errReceived) {
+		err = nil
+	}
+	return broughtOn && err == nil, err
+}
+
+// errReceived rolls back what a delivery would do once more.
+var errReceived = errors.New("the delivery was received before")
 
 func (p *PointsService) intend(ctx context.Context, s sale.Sale) (charge points.Charge, err error) {
 	err = p.db.Within(ctx, func(tx saga.Tx) error {

@@ -56,14 +56,23 @@ func Intend(ctx context.Context, tx saga.Tx, s sale.Sale) (Charge, error) {
 }
 
 // Read reads the charge of a payment; one that is not there has no state.
-func Read(ctx context.Context, tx saga.Tx, payment string) (c Charge, err error) {
+func Read(ctx context.Context, tx saga.Tx, payment string) (Charge, error) {
+	return read(ctx, tx, "payment = ?", payment)
+}
+
+// ByHold reads the charge that a hold was made for; one that is not there has no state.
+func ByHold(ctx context.Context, tx saga.Tx, hold string) (Charge, error) {
+	return read(ctx, tx, "hold = ?", hold)
+}
+
+func read(ctx context.Context, tx saga.Tx, which string, id string) (c Charge, err error) {
 	err = tx.Query(ctx, func(rows *sql.Rows) error {
 		var about []byte
 		if err := rows.Scan(&about, &c.HoldKey, &c.CaptureKey, &c.VoidKey, &c.State, &c.Hold); err != nil {
 			return err
 		}
 		return json.Unmarshal(about, &c.Sale)
-	}, `SELECT sale, hold_key, capture_key, void_key, state, hold FROM charges WHERE payment = ?`, payment)
+	}, `SELECT sale, hold_key, capture_key, void_key, state, hold FROM charges WHERE `+which, id)
 	if err != nil {
 		return Charge{}, fmt.Errorf("read the charge: %w", err)
 	}
@@ -121,14 +130,20 @@ func (d *Desk) Void(ctx context.Context, c *Charge) (paid bool, err error) {
 	if !saga.IsRefused(judged(err)) || !errors.As(err, &problem) {
 		return false, fmt.Errorf("void the hold: %w", err)
 	}
+	state, err := d.State(ctx, *c)
+	if err == nil && state == "pending" {
+		err = fmt.Errorf("the hold is pending and cannot be voided: %w", problem)
+	}
+	return state == "posted", err
+}
+
+// State asks how the hold of a charge stands: pending, posted, voided or expired.
+func (d *Desk) State(ctx context.Context, c Charge) (string, error) {
 	hold, err := d.Client.HoldByID(ctx, c.Hold, client.Fresh())
 	if err != nil {
-		return false, fmt.Errorf("read the hold: %w", err)
+		return "", fmt.Errorf("read the hold: %w", err)
 	}
-	if hold.State == "pending" {
-		return false, fmt.Errorf("the hold is pending and cannot be voided: %w", problem)
-	}
-	return hold.State == "posted", nil
+	return hold.State, nil
 }
 
 // judged marks a refusal. A *client.Problem says that nothing was changed; anything else is unknown.

@@ -43,7 +43,7 @@ type Token struct {
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 }
 
-// Queue is the waiting queue. One process at a time admits.
+// Queue is the waiting queue. Any number of processes may admit: what they count and activate, they do one after the other.
 type Queue struct {
 	db       *store.Store
 	redis    *redis.Client
@@ -171,7 +171,7 @@ func (q *Queue) Admit(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("count tokens: %w", err)
 	}
-	room := min(q.capacity-busy, waiting)
+	room := min(q.capacity-busy, waiting) // about: others may be admitting
 	if waiting > 0 {
 		q.compare(ctx, waiting)
 	}
@@ -189,22 +189,43 @@ func (q *Queue) Admit(ctx context.Context) error {
 	return q.activate(ctx, ids)
 }
 
+// activate counts again behind the lock of the one row that all who admit have to have: not a lock in Redis, which proves
+// nothing, but that of the transaction which makes the tokens active.
 func (q *Queue) activate(ctx context.Context, ids []string) error {
+	var left []string
 	err := q.db.Within(ctx, func(tx saga.Tx) error {
-		for _, id := range ids {
-			if _, err := tx.Exec(ctx, `UPDATE tokens SET state = 'active', expires_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND
-				WHERE id = ? AND state = 'waiting'`, q.lifetime.Microseconds(), id); err != nil {
+		left = ids // it may be another try
+		if err := tx.Query(ctx, func(*sql.Rows) error { return nil }, `SELECT id FROM admission WHERE id = 1 FOR UPDATE`); err != nil {
+			return err
+		}
+		var busy int64
+		if err := tx.Query(ctx, func(rows *sql.Rows) error { return rows.Scan(&busy) },
+			`SELECT COUNT(*) FROM tokens WHERE state IN ('active', 'in_use')`); err != nil {
+			return err
+		}
+		for room := int64(q.capacity) - busy; room > 0 && len(left) > 0; left = left[1:] {
+			result, err := tx.Exec(ctx, `UPDATE tokens SET state = 'active', expires_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND
+				WHERE id = ? AND state = 'waiting'`, q.lifetime.Microseconds(), left[0])
+			if err != nil {
 				return err
 			}
+			n, err := result.RowsAffected() // none is a token that waits no more
+			if err != nil {
+				return err
+			}
+			room -= n
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("activate tokens: %w", err)
 	}
-	members := make([]any, len(ids))
-	for i, id := range ids {
-		members[i] = id
+	var members []any
+	for _, id := range ids[:len(ids)-len(left)] {
+		members = append(members, id)
+	}
+	if len(members) == 0 {
+		return nil
 	}
 	_ = q.redis.ZRem(ctx, q.key, members...).Err() // they are activated once, whether Redis hears of it or not
 	return nil

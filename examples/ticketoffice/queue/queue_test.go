@@ -1,7 +1,11 @@
 package queue_test
 
 import (
+	"context"
+	"database/sql"
+	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,6 +14,7 @@ import (
 	"lockstep/cluster/local/servers"
 	"lockstep/examples/ticketoffice/queue"
 	"lockstep/examples/ticketoffice/store"
+	"lockstep/saga"
 )
 
 // Buyers are admitted in the order in which they came, so many at a time, also after Redis forgot them all; a place that
@@ -79,4 +84,118 @@ func TestOrderOutlivesRedis(t *testing.T) {
 		}
 	}
 	want("after the first two were too late", "expired", "expired", "expired", "active", "active", "waiting", "waiting")
+}
+
+// Several processes admit at once, while tokens come and go quickly: at no moment are more at the counter than there is room
+// for, and everybody gets there.
+func TestManyWhoAdmitNeverAdmitTooMany(t *testing.T) { // alone: it does as fast as it can what others time
+	const capacity, admitting, buyers, lifetime = 3, 4, 40, 5 * time.Millisecond
+	shared := servers.Shared(t)
+	dsn, key := shared.Database(t).Migrate, t.Name()+time.Now().String()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var working sync.WaitGroup
+	var db *store.Store
+	for i := range admitting {
+		own, err := store.Open(ctx, dsn, "queue")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = own.Close() })
+		client := redis.NewClient(&redis.Options{Addr: shared.RedisAddrs[0], MaxRetries: -1})
+		t.Cleanup(func() { _ = client.Close() })
+		q := queue.New(own, client, key, capacity, lifetime, slog.New(slog.DiscardHandler))
+		for n := 0; i == 0 && n < buyers; n++ {
+			if _, err := q.Enter(ctx, "buyer"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		db = own
+		working.Go(func() {
+			for ctx.Err() == nil {
+				_ = q.Admit(ctx) // a deadlock among them is tried again
+			}
+		})
+	}
+	most, looks := 0, 0
+	for waiting, end := buyers, time.Now().Add(30*time.Second); waiting > 0 && time.Now().Before(end); looks++ {
+		err := db.Within(ctx, func(tx saga.Tx) error {
+			return tx.Query(ctx, func(rows *sql.Rows) error {
+				var active int
+				err := rows.Scan(&waiting, &active)
+				most = max(most, active)
+				return err
+			}, `SELECT COALESCE(SUM(state = 'waiting'), 0), COALESCE(SUM(state = 'active'), 0) FROM tokens`)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waiting > 0 && time.Now().After(end.Add(-time.Second)) {
+			t.Errorf("%d still wait", waiting)
+		}
+	}
+	stop()
+	working.Wait()
+	if most != capacity {
+		t.Errorf("at most %d were active at once in %d looks, where %d may be", most, looks, capacity)
+	}
+}
+
+// While one admits, nobody else does, and who comes next counts again: what it has seen before may be true no more.
+func TestWhoAdmitsIsAlone(t *testing.T) {
+	t.Parallel()
+	const seen = 500 * time.Millisecond // the time that a wait takes to be seen as one
+	shared := servers.Shared(t)
+	db, err := store.Open(t.Context(), shared.Database(t).Migrate, "queue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	client := redis.NewClient(&redis.Options{Addr: shared.RedisAddrs[0], MaxRetries: -1})
+	t.Cleanup(func() { _ = client.Close() })
+	key := t.Name() + time.Now().String()
+	var queues []*queue.Queue
+	var ids []string
+	for range 2 {
+		q := queue.New(db, client, key, 1, time.Hour, slog.New(slog.DiscardHandler))
+		token, err := q.Enter(t.Context(), "buyer")
+		if err != nil {
+			t.Fatal(err)
+		}
+		queues, ids = append(queues, q), append(ids, token.ID)
+	}
+	admitted := make(chan error, len(queues))
+	err = db.Within(t.Context(), func(tx saga.Tx) error {
+		err := tx.Query(t.Context(), func(*sql.Rows) error { return nil }, `SELECT id FROM admission WHERE id = 1 FOR UPDATE`)
+		if err != nil {
+			return err
+		}
+		for i, q := range queues { // each finds room for one, and another buyer first in the queue
+			go func() { admitted <- q.Admit(t.Context()) }()
+			select {
+			case err := <-admitted:
+				t.Errorf("somebody admitted while another did: %v", err)
+				admitted <- err
+			case <-time.After(seen):
+			}
+			if err := client.ZRem(t.Context(), key, ids[i]).Err(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(err, <-admitted, <-admitted); err != nil {
+		t.Fatal(err)
+	}
+	active := 0
+	for _, id := range ids {
+		if now, err := queues[0].Get(t.Context(), id); err != nil {
+			t.Fatal(err)
+		} else if now.State == queue.Active {
+			active++
+		}
+	}
+	if active != 1 {
+		t.Errorf("%d were admitted where there is room for one", active)
+	}
 }

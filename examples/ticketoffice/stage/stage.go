@@ -49,6 +49,9 @@ type Options struct {
 	Capacity            int // 0 is 100
 	TokenLifetime       time.Duration
 	ReservationLifetime time.Duration
+	HoldExpires         time.Duration
+	Twice               bool // a second process of the one that has the queue
+	Direct              bool // Lockstep is asked without a gate, and tells nothing: for measuring
 }
 
 // Credentials are what credentials.json of a local cluster says, as far as it matters here.
@@ -90,6 +93,8 @@ type Stage struct {
 	options   Options
 	schemas   schemas
 	processes map[string]*process
+	lockstep  *gate // before Lockstep, for the office
+	told      *gate // before the office, for Lockstep
 	broker    *process
 	buyers    sync.Map // what each account began with, by number
 }
@@ -113,7 +118,7 @@ func Open(ctx context.Context, options Options) (s *Stage, err error) {
 		return s, err
 	}
 	owner, err := s.Operator.CreateClient(ctx, client.NewOAuthClient{
-		Name: "ticket office", Scopes: []string{"accounts:read", "accounts:write", "money:read", "money:transfer"},
+		Name: "ticket office", Scopes: []string{"accounts:read", "accounts:write", "money:read", "money:transfer", "webhooks:write"},
 	})
 	if err != nil {
 		return s, err
@@ -138,7 +143,7 @@ func Open(ctx context.Context, options Options) (s *Stage, err error) {
 	return s, s.start(ctx, owner)
 }
 
-// parts are the names of the office's processes.
+// parts are the names of the office's processes, but for a twin.
 func (s *Stage) parts() []string {
 	if s.options.Mode == Choreography {
 		return choreography.Services
@@ -146,8 +151,11 @@ func (s *Stage) parts() []string {
 	return []string{s.options.Mode}
 }
 
+// twin is the name of a second process of the part that has the queue.
+const twin = "twin"
+
 func (s *Stage) start(ctx context.Context, owner client.OAuthClient) error {
-	ports, err := freePorts(len(s.parts()) + 1)
+	ports, err := freePorts(len(s.parts()) + 2)
 	if err != nil {
 		return err
 	}
@@ -165,23 +173,61 @@ func (s *Stage) start(ctx context.Context, owner client.OAuthClient) error {
 		urls[part] = "http://127.0.0.1:" + strconv.Itoa(ports[i])
 	}
 	s.Office = newOffice(s.options.Mode, urls)
+	if s.lockstep, err = newGate(s.options.Credentials.Systems[0].BaseURL); err != nil {
+		return err
+	}
+	if s.told, err = newGate(s.moneyURL()); err != nil {
+		return err
+	}
 	starting, ctx := errgroup.WithContext(ctx)
-	for i, part := range s.parts() {
-		p := s.process(part, ports[i], ports[len(ports)-1])
+	for i, part := range s.running() {
+		name := part
+		if i == len(s.parts()) {
+			part = s.parts()[0]
+			s.urls[name] = "http://127.0.0.1:" + strconv.Itoa(ports[i])
+		}
+		p := s.process(name, part, ports[i], ports[len(ports)-1])
 		p.env = append(p.env, "TICKETOFFICE_DSN="+s.schemas.dsn[part], "TICKETOFFICE_NATS_PASSWORD="+passwords[part],
 			"TICKETOFFICE_CLIENT_ID="+owner.ClientID, "TICKETOFFICE_CLIENT_SECRET="+owner.Secret)
-		s.processes[part] = p
+		s.processes[name] = p
 		starting.Go(func() error { return p.start(ctx) })
 	}
 	return starting.Wait()
 }
 
-func (s *Stage) process(part string, port, broker int) *process {
+// running are the names of all processes, a twin last.
+func (s *Stage) running() []string {
+	if s.options.Twice {
+		return append(slices.Clone(s.parts()), twin)
+	}
+	return s.parts()
+}
+
+// moneyURL is that of the process that asks Lockstep.
+func (s *Stage) moneyURL() string {
+	if s.options.Mode == Choreography {
+		return s.url(choreography.Points)
+	}
+	return s.url(s.options.Mode)
+}
+
+func (s *Stage) process(name, part string, port, broker int) *process {
 	system := s.options.Credentials.Systems[0]
 	args := append(s.options.Program[1:len(s.options.Program):len(s.options.Program)],
 		"serve", "--mode="+s.options.Mode, "--faults", "--listen=127.0.0.1:"+strconv.Itoa(port),
 		"--redis="+strings.Join(system.RedisAddrs, ","), "--redis-prefix="+s.schemas.name(part), "--capacity="+strconv.Itoa(s.options.Capacity),
-		"--lockstep-url="+system.BaseURL, "--shop="+s.Shop)
+		"--shop="+s.Shop)
+	if s.options.Direct {
+		args = append(args, "--lockstep-url="+system.BaseURL)
+	} else {
+		args = append(args, "--lockstep-url="+s.lockstep.url)
+	}
+	if part == choreography.Points && !s.options.Direct {
+		args = append(args, "--webhook-url="+s.told.url+"/webhooks")
+	}
+	if s.options.HoldExpires > 0 {
+		args = append(args, "--hold-expires="+s.options.HoldExpires.String())
+	}
 	if s.options.Mode == Choreography {
 		args = append(args, "--service="+part, "--nats-url=nats://127.0.0.1:"+strconv.Itoa(broker), "--queue-url="+s.Queue)
 	}
@@ -191,9 +237,9 @@ func (s *Stage) process(part string, port, broker int) *process {
 	if s.options.ReservationLifetime > 0 {
 		args = append(args, "--reservation-lifetime="+s.options.ReservationLifetime.String())
 	}
-	url := s.url(part)
+	url := s.url(name)
 	return &process{
-		name: part, path: s.options.Program[0], args: args, env: s.options.Env, log: filepath.Join(s.options.Dir, part+".log"),
+		name: name, path: s.options.Program[0], args: args, env: s.options.Env, log: filepath.Join(s.options.Dir, name+".log"),
 		ready: func(ctx context.Context) error { return s.call(ctx, "GET", url+"/readyz", nil, nil) },
 	}
 }
@@ -242,6 +288,11 @@ func (s *Stage) Close() error {
 		s.Operator.Close()
 	}
 	s.closeIdle()
+	for _, g := range []*gate{s.lockstep, s.told} {
+		if g != nil {
+			g.close()
+		}
+	}
 	return errors.Join(err, s.schemas.drop())
 }
 

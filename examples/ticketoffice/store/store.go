@@ -66,15 +66,36 @@ func Open(ctx context.Context, dsn string, parts ...string) (*Store, error) {
 	pool.SetMaxOpenConns(connectionsMax)
 	pool.SetMaxIdleConns(connectionsMax)
 	s := &Store{pool: pool}
-	for _, part := range parts {
-		if err := s.migrate(ctx, part); err != nil {
-			return nil, errors.Join(fmt.Errorf("make the tables of %s: %w", part, err), pool.Close())
-		}
-	}
-	if err := saga.Migrate(ctx, pool); err != nil {
+	if err := s.migrateAll(ctx, config.DBName, parts); err != nil {
 		return nil, errors.Join(err, pool.Close())
 	}
 	return s, nil
+}
+
+// migrateAll takes turns with other processes of the same schema, by a lock that ends with its connection.
+func (s *Store) migrateAll(ctx context.Context, schema string, parts []string) error {
+	const turnWait = 8 // seconds, less than the connection waits for an answer
+	conn, err := s.pool.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var mine sql.NullInt64
+	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(CONCAT('ticketoffice:', ?), ?)", schema, turnWait).Scan(&mine); err != nil {
+		return fmt.Errorf("wait for others who make tables: %w", err)
+	}
+	if mine.Int64 != 1 {
+		return fmt.Errorf("others have been making tables for %d s", turnWait)
+	}
+	defer func() {
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK(CONCAT('ticketoffice:', ?))", schema)
+	}()
+	for _, part := range parts {
+		if err := s.migrate(ctx, part); err != nil {
+			return fmt.Errorf("make the tables of %s: %w", part, err)
+		}
+	}
+	return saga.Migrate(ctx, s.pool)
 }
 
 func (s *Store) migrate(ctx context.Context, part string) error {

@@ -39,6 +39,7 @@ func Scenes(mode string) []Scene {
 		{"a buyer without the money: the payment is voided, the seat is free, the token active", poor},
 		{"another sale under the same id is refused", reused},
 		{"a reservation for another price pays nothing", wrongPrice},
+		{"a reservation that is over: the seat is another's, and a late payment moves nobody's money", tooLate},
 	}
 	for _, step := range stepsBefore(mode) {
 		scenes = append(scenes, Scene{"step " + step + " fails once: all is taken back", func(ctx context.Context, s *stage.Stage) error {

@@ -76,6 +76,9 @@ func (m *Mux) Handle(pattern string, handle func(w http.ResponseWriter, r *http.
 	})
 }
 
+// ServeHTTP implements http.Handler.
+func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) { m.mux.ServeHTTP(w, r) }
+
 // Decode reads a JSON body and refuses fields that nobody knows.
 func Decode[T any](r *http.Request) (value T, err error) {
 	decoder := json.NewDecoder(r.Body)

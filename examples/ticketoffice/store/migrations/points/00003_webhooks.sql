@@ -1,0 +1,8 @@
+-- +goose NO TRANSACTION
+-- +goose Up
+CREATE TABLE IF NOT EXISTS webhooks (
+  url    VARCHAR(500) NOT NULL,
+  id     VARCHAR(64)  NOT NULL,
+  secret VARCHAR(200) NOT NULL,
+  PRIMARY KEY (url)
+) ENGINE=InnoDB DEFAULT CHARACTER SET ascii COLLATE ascii_bin;
