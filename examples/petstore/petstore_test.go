@@ -80,9 +80,8 @@ func open(ctx context.Context, t *testing.T) *tour.Stage {
 	}
 	options := local.Default()
 	options.Dir, options.Systems, options.Nodes, options.Replicas, options.PortBase = filepath.Join(dir, "cluster"), local.SystemNames(1), 1, 0, 0
-	options.NodeConfig = map[string]any{"webhooks": map[string]any{"retry_min": "200ms"}} // the test need not wait for long
+	options.NodeConfig = map[string]any{"webhooks": map[string]any{"retry_min": "200ms"}, "drain": "0s"} // the test need not wait for long
 	options.Binary, options.IDP, options.BufferPoolMB = lockstep, local.IDPNone, 64
-	options.NodeConfig = map[string]any{"drain": "0s"}
 	began := time.Now()
 	cluster, err := local.Start(ctx, options)
 	if err != nil {
