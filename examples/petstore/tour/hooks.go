@@ -57,7 +57,7 @@ func hinted(ctx context.Context, s *Stage) (err error) {
 			return fail
 		})
 		s.hooks.watch(id, func(string) fate { return fail })
-		if _, err := buy(ctx, s.order, strconv.Itoa(i), order.Request{Customer: "hinted", Wallet: wallet, Items: basket(1, ids...)}); err != nil {
+		if _, err := buy(ctx, s.order, strconv.Itoa(i), order.Request{Customer: s.customer("hinted"), Wallet: wallet, Items: basket(1, ids...)}); err != nil {
 			return err
 		}
 		late = append(late, id)

@@ -47,7 +47,7 @@ func crowd(ctx context.Context, s *Stage) error {
 	var working sync.WaitGroup
 	began := time.Now()
 	for i := range customers {
-		asked := order.Request{Customer: fmt.Sprint("crowd-", i), Wallet: wallet, Items: random(source, ids, 3, 5)}
+		asked := order.Request{Customer: s.customer(fmt.Sprint("crowd-", i)), Wallet: wallet, Items: random(source, ids, 3, 5)}
 		working.Go(func() {
 			a, err := buy(ctx, s.order, "k", asked)
 			if a.Status == http.StatusAccepted {
@@ -180,7 +180,7 @@ func killed(ctx context.Context, s *Stage) error {
 					goods = slices.Concat(ids, rare)
 				}
 				w := &wish{key: fmt.Sprint("k-", n), asked: order.Request{
-					Customer: fmt.Sprint("killed-", i), Wallet: wallets[i], Reference: fmt.Sprint(source.IntN(3), source.IntN(100)),
+					Customer: s.customer(fmt.Sprint("killed-", i)), Wallet: wallets[i], Reference: fmt.Sprint(source.IntN(3), source.IntN(100)),
 					Items: random(source, goods, 1, 10),
 				}}
 				wishes[i] = append(wishes[i], w)

@@ -53,7 +53,7 @@ func tenItems(ctx context.Context, s *Stage) error {
 	}
 	id := order.ID("ten", "k")
 	s.products.watch(id, func(string) fate { return pass })
-	a, err := paidFor(ctx, s.order, "k", order.Request{Customer: "ten", Wallet: wallet, Items: basket(2, ids...)})
+	a, err := paidFor(ctx, s.order, "k", order.Request{Customer: s.customer("ten"), Wallet: wallet, Items: basket(2, ids...)})
 	return all(
 		func() error { return err },
 		func() error {
@@ -79,7 +79,7 @@ func shortage(ctx context.Context, s *Stage) error {
 		return err
 	}
 	items := append(basket(1, ids[0]), stock.Item{Product: ids[1], Quantity: 9}, stock.Item{Product: "unicorn", Quantity: 1})
-	a, err := buy(ctx, s.order, "k", order.Request{Customer: "short", Wallet: wallet, Items: items})
+	a, err := buy(ctx, s.order, "k", order.Request{Customer: s.customer("short"), Wallet: wallet, Items: items})
 	wanted := []stock.Shortage{{Item: items[1], Available: 4}, {Item: items[2], Unknown: true}}
 	id := order.ID("short", "k")
 	return all(
@@ -108,7 +108,7 @@ func insertFails(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	asked := order.Request{Customer: "twice", Wallet: wallet, Reference: "spring", Items: basket(2, ids...)}
+	asked := order.Request{Customer: s.customer("twice"), Wallet: wallet, Reference: "spring", Items: basket(2, ids...)}
 	if _, err := paidFor(ctx, s.order, "first", asked); err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func refusedPayment(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	asked := order.Request{Customer: "poor", Wallet: wallet, Reference: "dream", Items: basket(3, ids...)}
+	asked := order.Request{Customer: s.customer("poor"), Wallet: wallet, Reference: "dream", Items: basket(3, ids...)}
 	a, err := buy(ctx, s.order, "first", asked)
 	return all(
 		func() error { return err },
@@ -172,7 +172,7 @@ func sameKey(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	asked := order.Request{Customer: "same", Wallet: wallet, Items: basket(1, ids...)}
+	asked := order.Request{Customer: s.customer("same"), Wallet: wallet, Items: basket(1, ids...)}
 	first, err := paidFor(ctx, s.order, "k", asked)
 	if err != nil {
 		return err
@@ -208,7 +208,7 @@ func (s *Stage) interrupted(ctx context.Context, name string, at *gate, decide f
 	}
 	id = order.ID(name, "k")
 	at.watch(id, decide)
-	_, err = paidFor(ctx, s.order, "k", order.Request{Customer: name, Wallet: wallet, Items: basket(1, ids...)})
+	_, err = paidFor(ctx, s.order, "k", order.Request{Customer: s.customer(name), Wallet: wallet, Items: basket(1, ids...)})
 	return id, all(
 		func() error { return err },
 		func() error { return s.awaitReservation(ctx, id, stock.Sold) },
@@ -271,7 +271,7 @@ func eventFirst(ctx context.Context, s *Stage) error {
 		}
 		return pass
 	})
-	a, err := buy(ctx, s.hasty, "k", order.Request{Customer: "early", Wallet: wallet, Items: basket(1, ids...)})
+	a, err := buy(ctx, s.hasty, "k", order.Request{Customer: s.customer("early"), Wallet: wallet, Items: basket(1, ids...)})
 	return all(
 		func() error { return err },
 		func() error { return expect(a.Status == http.StatusConflict, "it was answered with %+v", a) },
@@ -301,7 +301,7 @@ func consumerFails(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	a, err := paidFor(ctx, s.order, "k", order.Request{Customer: "liar", Wallet: wallet, Items: basket(1, ids...)})
+	a, err := paidFor(ctx, s.order, "k", order.Request{Customer: s.customer("liar"), Wallet: wallet, Items: basket(1, ids...)})
 	if err != nil {
 		return err
 	}
@@ -354,7 +354,7 @@ func frozen(ctx context.Context, s *Stage) error {
 	}
 	answers := make(chan error, patient+impatient)
 	buyAt := func(at *process, key string) {
-		_, err := buy(ctx, at, key, order.Request{Customer: "frozen", Wallet: wallet, Items: basket(1, ids...)})
+		_, err := buy(ctx, at, key, order.Request{Customer: s.customer("frozen"), Wallet: wallet, Items: basket(1, ids...)})
 		answers <- err
 	}
 	for i := range patient {

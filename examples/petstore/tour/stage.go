@@ -190,6 +190,10 @@ func (s *Stage) openSchemas(ctx context.Context) error {
 	return nil
 }
 
+// customer is one of this tour. Orders have their ids from their customers, and the broker remembers for two minutes what it was
+// told of an order: another tour's has to have another id.
+func (s *Stage) customer(name string) string { return name + "-" + s.run }
+
 func (s *Stage) schema(service string) string { return "petstore_" + service + "_" + s.run }
 
 func (s *Stage) openServices(ctx context.Context) error {
