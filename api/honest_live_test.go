@@ -146,11 +146,13 @@ func provokedByRows() []provoked {
 			release()
 			return <-heard
 		}},
-		{1317, []told{failed}, func(o *office, p payment) answer {
+		{1317, []told{done}, func(o *office, p payment) answer {
 			_, release := o.keep(o.row())
 			defer release()
 			heard := o.asking(p)
 			o.exec(fmt.Sprintf("KILL QUERY %d", o.waiting()))
+			o.eventually("the statement ends", func() bool { return o.wire.seen(1317) > 0 })
+			release()
 			return <-heard
 		}},
 		{hangUp, []told{done}, func(o *office, p payment) answer {
