@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"lockstep/node/ledger"
 	"lockstep/node/store"
 	"lockstep/node/store/storetest"
 )
@@ -38,6 +39,20 @@ func TestErrorsAreSortedByWhatHelps(t *testing.T) {
 			if class := store.ClassOf(wrapped); class != known.class {
 				t.Errorf("%v is of class %v, wanted %v", err, class, known.class)
 			}
+		}
+	}
+}
+
+// A read whose statement was killed, or took too long, did no harm and may be asked again: that is nobody's mistake.
+func TestAnInterruptedReadIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	db := storetest.Open(t)
+	for _, number := range []uint16{1317, 1969, 3024} {
+		_, err := db.Read(testContext(t), store.Consistency{Source: true}, func(context.Context, *store.Queries) error {
+			return fmt.Errorf("read: %w", &mysql.MySQLError{Number: number})
+		})
+		if ledger.CodeOf(err) != ledger.SourceUnavailable {
+			t.Errorf("a read that ended with %d: %v", number, err)
 		}
 	}
 }

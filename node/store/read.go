@@ -30,7 +30,8 @@ const (
 // Read runs fn on a replica that is fresh enough, waiting at most TokenWaitMax for one to reach the token, and else on
 // the source. What a replica misses (ErrMiss) or fails at is asked again at the source, so fn must be able to run twice.
 // A refusal of fn (*ledger.Error) is returned as it is; when no server can answer, the error holds the refusal
-// SourceUnavailable. So it does while the source takes no writes, for it may have been replaced.
+// SourceUnavailable. So it does while the source takes no writes, for it may have been replaced, and when the servers have
+// interrupted it.
 func (s *Store) Read(ctx context.Context, want Consistency, fn func(context.Context, *Queries) error) (ReadFrom, error) {
 	needs, gtid := s.need(want)
 	if needs != needSource {
@@ -40,7 +41,7 @@ func (s *Store) Read(ctx context.Context, want Consistency, fn func(context.Cont
 		}
 	}
 	err := s.readOn(ctx, s.source, fn)
-	if err != nil && ClassOf(err) == ClassServer && !isRefusal(err) {
+	if err != nil && (ClassOf(err) == ClassServer || Interrupted(err)) && !isRefusal(err) {
 		err = fmt.Errorf("%w: read: %w", unavailable(), err)
 	}
 	return FromSource, err

@@ -48,7 +48,7 @@ func hinted(ctx context.Context, s *Stage) (err error) {
 	}
 	var late []string
 	for i := range orders {
-		id := order.ID("hinted", strconv.Itoa(i))
+		id := order.ID(s.customer("hinted"), strconv.Itoa(i))
 		var posts atomic.Int32
 		s.payments.watch(id, func(method string) fate {
 			if method == http.MethodPost && posts.Add(1) == 1 {

@@ -51,7 +51,7 @@ func tenItems(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	id := order.ID("ten", "k")
+	id := order.ID(s.customer("ten"), "k")
 	s.products.watch(id, func(string) fate { return pass })
 	a, err := paidFor(ctx, s.order, "k", order.Request{Customer: s.customer("ten"), Wallet: wallet, Items: basket(2, ids...)})
 	return all(
@@ -81,7 +81,7 @@ func shortage(ctx context.Context, s *Stage) error {
 	items := append(basket(1, ids[0]), stock.Item{Product: ids[1], Quantity: 9}, stock.Item{Product: "unicorn", Quantity: 1})
 	a, err := buy(ctx, s.order, "k", order.Request{Customer: s.customer("short"), Wallet: wallet, Items: items})
 	wanted := []stock.Shortage{{Item: items[1], Available: 4}, {Item: items[2], Unknown: true}}
-	id := order.ID("short", "k")
+	id := order.ID(s.customer("short"), "k")
 	return all(
 		func() error { return err },
 		func() error {
@@ -113,7 +113,7 @@ func insertFails(ctx context.Context, s *Stage) error {
 		return err
 	}
 	a, err := buy(ctx, s.order, "second", asked)
-	id := order.ID("twice", "second")
+	id := order.ID(s.customer("twice"), "second")
 	var before int
 	return all(
 		func() error { return err },
@@ -151,7 +151,7 @@ func refusedPayment(ctx context.Context, s *Stage) error {
 		func() error {
 			return expect(a.Status == http.StatusConflict && a.Code == "insufficient_funds", "it was answered with %+v", a)
 		},
-		func() error { return s.awaitReservation(ctx, order.ID("poor", "first"), stock.Restored) },
+		func() error { return s.awaitReservation(ctx, order.ID(s.customer("poor"), "first"), stock.Restored) },
 		func() error { return s.wantLeft(ctx, ids, 10) },
 		func() error { return s.wantMoney(ctx, wallet, 100) },
 		func() error { return s.deposit(ctx, wallet, 10_000) },
@@ -206,7 +206,7 @@ func (s *Stage) interrupted(ctx context.Context, name string, at *gate, decide f
 	if err != nil {
 		return "", err
 	}
-	id = order.ID(name, "k")
+	id = order.ID(s.customer(name), "k")
 	at.watch(id, decide)
 	_, err = paidFor(ctx, s.order, "k", order.Request{Customer: s.customer(name), Wallet: wallet, Items: basket(1, ids...)})
 	return id, all(
@@ -264,7 +264,7 @@ func eventFirst(ctx context.Context, s *Stage) error {
 	if err != nil {
 		return err
 	}
-	id := order.ID("early", "k")
+	id := order.ID(s.customer("early"), "k")
 	s.products.watch(id, func(method string) fate {
 		if method == http.MethodPost {
 			return detain
@@ -339,8 +339,12 @@ func (s *Stage) awaitLetter(ctx context.Context, order, why string) (id string, 
 // The customers of frozen: those at the order service, and those at the hasty one.
 const patient, impatient = 8, 8
 
-func patientOrder(i int) string   { return order.ID("frozen", fmt.Sprint("patient-", i)) }
-func impatientOrder(i int) string { return order.ID("frozen", fmt.Sprint("impatient-", i)) }
+func (s *Stage) patientOrder(i int) string {
+	return order.ID(s.customer("frozen"), fmt.Sprint("patient-", i))
+}
+func (s *Stage) impatientOrder(i int) string {
+	return order.ID(s.customer("frozen"), fmt.Sprint("impatient-", i))
+}
 
 // frozen stops the product service in the middle of calls.
 func frozen(ctx context.Context, s *Stage) error {
@@ -370,7 +374,7 @@ func frozen(ctx context.Context, s *Stage) error {
 	case <-time.After(s.config.Frozen):
 	case <-ctx.Done():
 	}
-	_, err = s.awaitOrder(ctx, impatientOrder(0), order.Failed) // its end does not wait for the product service
+	_, err = s.awaitOrder(ctx, s.impatientOrder(0), order.Failed) // its end does not wait for the product service
 	if err := errors.Join(err, s.product.thaw()); err != nil {
 		return fmt.Errorf("while the product service was stopped: %w", err)
 	}
@@ -389,15 +393,15 @@ func frozen(ctx context.Context, s *Stage) error {
 // thawed wants the patient customers' orders paid, and the others' failed without any goods.
 func (s *Stage) thawed(ctx context.Context) error {
 	for i := range patient {
-		if _, err := s.awaitOrder(ctx, patientOrder(i), order.Paid); err != nil {
+		if _, err := s.awaitOrder(ctx, s.patientOrder(i), order.Paid); err != nil {
 			return err
 		}
 	}
 	for i := range impatient {
-		if _, err := s.awaitOrder(ctx, impatientOrder(i), order.Failed); err != nil {
+		if _, err := s.awaitOrder(ctx, s.impatientOrder(i), order.Failed); err != nil {
 			return err
 		}
-		if err := s.awaitReservation(ctx, impatientOrder(i), stock.Closed, stock.Restored); err != nil {
+		if err := s.awaitReservation(ctx, s.impatientOrder(i), stock.Closed, stock.Restored); err != nil {
 			return err
 		}
 	}
