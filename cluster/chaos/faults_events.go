@@ -92,7 +92,7 @@ func sendPoison(ctx context.Context, t *target, on []string) error {
 		if err != nil {
 			return fmt.Errorf("send poison from %s: %w", from.ID, err)
 		}
-		checks = append(checks, func(ctx context.Context) error { return t.parked(ctx, to, bad) })
+		checks = append(checks, t.watchParked(ctx, to, bad))
 	}
 	t.heal.Store(on[0], func(ctx context.Context) error {
 		var all error
@@ -124,12 +124,31 @@ func (t *target) genuine(ctx context.Context, system string) (stated string, err
 	}
 }
 
-// parked waits until each poison is a dead letter, for as long as ctx lasts.
-func (t *target) parked(ctx context.Context, system string, bad map[string]events.Message) error {
+// watchParked looks for the dead letters from now on, because nodes remove those soon whose statement says what the books say. The
+// function that it returns waits for what it has seen.
+func (t *target) watchParked(ctx context.Context, system string, bad map[string]events.Message) func(context.Context) error {
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	seen := make(chan error, 1)
+	go func() {
+		found := map[string]bool{}
+		err := t.parked(watching, system, bad, found)
+		for err != nil && sleep(watching, settledPoll) { // the broker was away
+			err = t.parked(watching, system, bad, found)
+		}
+		seen <- err
+	}()
+	return func(ctx context.Context) error {
+		defer stop()
+		defer context.AfterFunc(ctx, stop)()
+		return <-seen
+	}
+}
+
+// parked waits until each poison was found among the dead letters, for as long as ctx lasts.
+func (t *target) parked(ctx context.Context, system string, bad map[string]events.Message, found map[string]bool) error {
 	return t.withBus(ctx, system, func(bus *events.Bus) error {
 		for {
 			letters, err := bus.DeadLetters(ctx, lettersMost)
-			found := map[string]bool{}
 			for _, letter := range letters {
 				found[letter.MessageID] = true
 			}
@@ -143,7 +162,7 @@ func (t *target) parked(ctx context.Context, system string, bad map[string]event
 				t.noted.note("an event that no system should have sent was parked", len(bad))
 				return settleAll(ctx, bus, letters)
 			}
-			if !sleep(ctx, settledPoll) {
+			if !sleep(ctx, settledPoll/10) {
 				return fmt.Errorf("%s has not parked what %s: %w", system, strings.Join(missing, ", what "), errors.Join(err, ctx.Err()))
 			}
 		}

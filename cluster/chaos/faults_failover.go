@@ -65,14 +65,15 @@ func (t *target) whole(ctx context.Context, on []string) error {
 	})
 }
 
-// returns brings the old source back and waits until it is a replica, rebuilt if it has to be.
+// returns brings the old source back and waits until it is a replica, rebuilt if it has to be; or the source as before, if nobody
+// has taken its place.
 func returns(bring func(context.Context, *target, string) error) func(context.Context, *target, []string) error {
 	return func(ctx context.Context, t *target, on []string) error {
 		if err := bring(ctx, t, on[0]); err != nil {
 			return err
 		}
-		return t.await(ctx, healMax, "the old source is a replica", on, func(all []local.Status) bool {
-			return all[0].Kind == "mysql-replica" && all[0].State == local.Running
+		return t.await(ctx, healMax, "the old source is back", on, func(all []local.Status) bool {
+			return all[0].Kind != "mysql-apart" && all[0].State == local.Running
 		})
 	}
 }
