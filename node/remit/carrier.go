@@ -128,7 +128,8 @@ func (c *Carrier) decided(ctx context.Context, rows []saga.Message) (map[string]
 }
 
 // recall reads the events of a row that its node has left. Its decisions are told from their remittances, in the epoch in which
-// they were made. A row and its remittances were written together, so that one which says otherwise is damage, and nothing is told.
+// they were made. A row and its remittances were written together, so that where they say otherwise nothing is told: it is damage, or
+// a node holds a row that a failover has lost, and what it was about has ended anew, perhaps as a tombstone, which names nobody.
 func (c *Carrier) recall(ctx context.Context, row saga.Message) (list []ledger.PeerEvent, err error) {
 	outline, err := ledger.ReadOutline(row.Events)
 	if err != nil {
@@ -149,7 +150,7 @@ func (c *Carrier) recall(ctx context.Context, row saga.Message) (list []ledger.P
 		}
 		for _, id := range told.IDs {
 			event := ledger.DecisionOf(found[id], told.Epoch)
-			if r := found[id]; !r.Final() || event.Type != told.Type || event.Peer != row.Destination || r.Payer != c.desk.books.System() {
+			if r := found[id]; !r.Final() || r.Transfer == nil || event.Type != told.Type || event.Peer != row.Destination || r.Payer != c.desk.books.System() {
 				return nil, fmt.Errorf("%s for %s is to be told of %s, which is %q in the books", told.Type, row.Destination, id, r.State)
 			}
 			event.Trace = told.Trace

@@ -241,6 +241,14 @@ func TestARowThatWasLeftIsToldFromTheBooks(t *testing.T) {
 		}
 		books = kept
 	}
+	// A failover may lose a row and its end, and a node may remember the row: meanwhile a tombstone may stand there.
+	tombstone := books.rows["b"]
+	row := rowOf([]ledger.PeerEvent{ledger.DecisionOf(tombstone, 6)})
+	tombstone.Transfer = nil
+	books.rows["b"] = tombstone
+	if told, err := tell(row); err == nil || len(told) > 0 {
+		t.Errorf("a tombstone: told %v", told)
+	}
 }
 
 // notes refuses what is about one transfer.
