@@ -303,7 +303,7 @@ var systemsMutants = []mutant{
 	{
 		name: "a-row-that-was-left",
 		file: "node/remit/carrier.go",
-		old:  "!r.Final() || event.Type != told.Type || event.Peer != row.Destination ||",
+		old:  "!r.Final() || r.Transfer == nil || event.Type != told.Type || event.Peer != row.Destination ||",
 		new:  "!r.Final() || event.Peer != row.Destination ||",
 		pkg:  "./node/remit", test: "TestARowThatWasLeftIsToldFromTheBooks",
 		failure: "ended else: told [",
