@@ -100,9 +100,13 @@ func awaitLayout(t *testing.T, b *events.Bus) {
 	await(t, "the streams are there", func() bool { return b.Stats().Layout == nil })
 }
 
+// patience bounds what a test waits for. A pull that began on a stream which is just being deleted hears nothing for two
+// heartbeats of 5 s, and so may the next.
+const patience = 45 * time.Second
+
 func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not so: %s", what)
 		}
