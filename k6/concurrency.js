@@ -14,8 +14,8 @@ const reads = new Counter('balances_read');
 
 export const options = settings(
   {
-    crowd: { executor: 'constant-vus', vus: pick(40, 150), duration: `${seconds(15, 120)}s`, gracefulStop: '30s' },
-    look: { executor: 'constant-vus', vus: 1, duration: `${seconds(15, 120)}s`, exec: 'look' },
+    crowd: { executor: 'constant-vus', vus: pick(40, 150), duration: `${seconds(10, 120)}s`, gracefulStop: '30s' },
+    look: { executor: 'constant-vus', vus: 1, duration: `${seconds(10, 120)}s`, exec: 'look' },
   },
   common([alpha], ['hot', ...others], {
     paid: ['count>200'],

@@ -12,7 +12,7 @@ const places = ['a', 'b', 'c', 'd'];
 const ways = ['opposite-up', 'opposite-down', 'ring-up', 'ring-down', 'batch-up', 'batch-down'];
 
 export const options = settings(
-  { crossing: { executor: 'constant-vus', vus: pick(36, 120), duration: `${seconds(15, 120)}s`, gracefulStop: '30s' } },
+  { crossing: { executor: 'constant-vus', vus: pick(36, 120), duration: `${seconds(10, 120)}s`, gracefulStop: '30s' } },
   common([alpha], places, {
     ...Object.fromEntries(ways.map((way) => [`paid{way:${way}}`, ['count>10']])),
     repeats: ['count<20'],

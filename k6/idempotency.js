@@ -16,7 +16,7 @@ const waiting = new Counter('in_progress'); // told to ask again
 
 export const options = {
   ...settings(
-    { storms: { executor: 'constant-vus', vus: pick(12, 40), duration: `${seconds(15, 120)}s`, gracefulStop: '30s' } },
+    { storms: { executor: 'constant-vus', vus: pick(12, 40), duration: `${seconds(10, 120)}s`, gracefulStop: '30s' } },
     common([alpha], places, {
       paid: ['count>50'],
       replays: ['count>200'],

@@ -12,7 +12,7 @@ import { summary } from './lib/report.js';
 const ids = [alpha, beta()];
 const each = 12;
 const places = ids.flatMap((id) => Array.from({ length: each }, (_, i) => `${id}-${i}`));
-const length = seconds(24, 900);
+const length = seconds(20, 900);
 const rate = Number(__ENV.RATE) || pick(40, 150); // iterations a second
 const tired = new Counter('served_late_above_bar'); // iterations of the last third over nine tenths of the first's
 

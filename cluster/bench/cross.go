@@ -38,8 +38,8 @@ func compareCross(ctx context.Context, e *env) error {
 			load load
 			into *[]result
 		}{
-			{load{name: "inside one system", conns: manyConns, request: uniform}, &inside},
-			{load{name: "between two systems", conns: manyConns, request: crossing}, &across},
+			{load{name: "inside one system", conns: manyConns, request: uniform, duration: s.duration / 2}, &inside},
+			{load{name: "between two systems", conns: manyConns, request: crossing, duration: s.duration / 2}, &across},
 		} {
 			r, err := s.measure(ctx, side.load)
 			if err != nil {
@@ -55,7 +55,8 @@ func compareCross(ctx context.Context, e *env) error {
 	return s.judgeCross(ctx, payees, join(inside...), join(across...), alone)
 }
 
-const crossRounds = 2
+// crossRounds of half the usual length, by turns: what else the machine does changes within a minute, and should weigh on both.
+const crossRounds = 4
 
 func (s *stage) judgeCross(ctx context.Context, payees local.SystemCredentials, inside, across, alone result) error {
 	s.record(inside.load())

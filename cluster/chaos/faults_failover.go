@@ -14,23 +14,36 @@ import (
 // failoverFaults lose a source until one of its replicas has taken its place, and bring it back then.
 func failoverFaults() []fault {
 	return []fault{
-		{"a source killed, a replica promoted, " + sourceReturns, databasesOfOne, lost(kill), returns(start)},
-		{"a source stopped, a replica promoted, " + sourceReturns, databasesOfOne, lost(stop), returns(thaw)},
+		{"a source killed, a replica promoted, " + sourceReturns, spareDatabases, lost(kill), returns(start)},
+		{"a source stopped, a replica promoted, " + sourceReturns, spareDatabases, lost(stop), returns(thaw)},
 	}
 }
 
 const (
 	sourceReturns = "the old source back"
 
-	wholeWait   = 40 * time.Second // until a system has a source and two replicas again, after an earlier fault
+	wholeWait   = 60 * time.Second // until a system has a source and two replicas again, after an earlier fault
 	spareSeen   = time.Second      // in which the supervisor has noticed that a database was started
 	promoteWait = 30 * time.Second // the supervisor waits for 4 s, and may have to try again
 )
 
+// spareDatabases are those of a system that can lose its source now; none when each of them has a replica that is still catching
+// up. One that was rebuilt reads all that was ever written, under the load, for minutes.
+func spareDatabases(t *target, random *rand.Rand) []string {
+	systems := slices.DeleteFunc(slices.Clone(t.systems), func(s local.SystemCredentials) bool { return !t.cluster.Spare(s.ID) })
+	if len(systems) == 0 {
+		return nil
+	}
+	return t.databasesOf(systems[random.IntN(len(systems))].ID)
+}
+
 // databasesOfOne are all databases of a system, the source first: nothing else may be wrong with any of them, or nobody may be
 // promoted.
-func databasesOfOne(t *target, random *rand.Rand) (names []string) {
-	system := t.systems[random.IntN(len(t.systems))].ID
+func databasesOfOne(t *target, random *rand.Rand) []string {
+	return t.databasesOf(t.systems[random.IntN(len(t.systems))].ID)
+}
+
+func (t *target) databasesOf(system string) (names []string) {
 	source := t.source(system)
 	names = append(names, source)
 	for _, process := range t.cluster.Processes() {

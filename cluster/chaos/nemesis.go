@@ -151,7 +151,7 @@ func (n *nemesis) between(most time.Duration) time.Duration {
 }
 
 // deal takes faults from a shuffled deck, so that each comes before any comes again. No two of a period have to do with the
-// same process: a killed one cannot be stopped as well. What has to wait for that is the next.
+// same process: a killed one cannot be stopped as well. What has to wait for that, or has no place now, is the next.
 func (n *nemesis) deal() (chosen []fault, places [][]string) {
 	want := 1 + n.random.IntN(min(faultsPerPeriodMax, len(n.faults)))
 	if len(n.deck) < want {
@@ -167,7 +167,7 @@ func (n *nemesis) deal() (chosen []fault, places [][]string) {
 			break
 		}
 		on := f.on(n.target, n.random)
-		if slices.Contains(names, f.name) || slices.ContainsFunc(on, func(place string) bool { return slices.Contains(taken, place) }) {
+		if len(on) == 0 || slices.Contains(names, f.name) || slices.ContainsFunc(on, func(place string) bool { return slices.Contains(taken, place) }) {
 			later = append(later, f)
 			continue
 		}
@@ -177,7 +177,8 @@ func (n *nemesis) deal() (chosen []fault, places [][]string) {
 	return chosen, places
 }
 
-// fault is one thing that can happen. Its places are processes or links, which no other fault of the period touches.
+// fault is one thing that can happen. Its places are processes or links, which no other fault of the period touches; none means
+// that it cannot happen now.
 type fault struct {
 	name   string
 	on     func(t *target, random *rand.Rand) []string

@@ -75,11 +75,12 @@ func (q *queue) giveBack(tasks []*task, delay time.Duration, elsewhere []ledger.
 
 // free ends the rest of accounts, by the names of their locks: another node has given them back.
 func (q *queue) free(names []string) {
+	names = slices.Sorted(slices.Values(names))
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	woken := false
 	for id := range q.resting {
-		if slices.Contains(names, accountLock(q.system, id)) {
+		if _, freed := slices.BinarySearch(names, accountLock(q.system, id)); freed {
 			delete(q.resting, id)
 			woken = true
 		}
