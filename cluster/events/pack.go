@@ -44,7 +44,11 @@ type Event struct {
 // Pack makes one batch of events (CloudEvents 1.0, JSON Event Format, section 4). It refuses an event that Unpack would
 // refuse, naming its place.
 func Pack(events []Event) ([]byte, error) {
-	batch := []byte{'['}
+	size := 2
+	for i := range events {
+		size += len(events[i].ID) + len(events[i].Subject) + len(events[i].Statement) + len(events[i].Data) + len(events[i].Raw) + 2*eventBytes
+	}
+	batch := append(make([]byte, 0, size), '[')
 	for i, event := range events {
 		item, err := event.encode()
 		if err != nil {

@@ -1,7 +1,10 @@
 package local_test
 
 import (
+	"context"
 	"database/sql"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +16,7 @@ import (
 // trio is a source and two replicas under supervision, and what the supervisor said.
 type trio struct {
 	*local.Cluster
+	dir  string
 	dsns local.DSNs
 
 	mu   sync.Mutex
@@ -33,7 +37,7 @@ func startTrio(t *testing.T) *trio {
 		defer c.mu.Unlock()
 		c.said = append(c.said, e.Process+" "+e.Text)
 	}
-	c.Cluster = start(t, o)
+	c.Cluster, c.dir = start(t, o), o.Dir
 	c.dsns = c.DSNs("alpha")
 	mustExec(t, c.dsns.Admin, "CREATE TABLE lockstep.kept (id INT PRIMARY KEY) ENGINE=InnoDB")
 	return c
@@ -56,8 +60,26 @@ func (c *trio) hears(process, words string) bool {
 func TestNoSourceLacksWhatAReplicaHas(t *testing.T) {
 	t.Parallel()
 	c := startTrio(t)
+	c.tears(t)
 	c.forgets(t)
 	c.falls(t)
+}
+
+// tears leaves half of what a replica has noted of its source, as a power cut may. It comes back all the same.
+func (c *trio) tears(t *testing.T) {
+	if err := c.Kill(trioFirst, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"master.info", "relay-log.info"} {
+		if err := os.Truncate(filepath.Join(c.dir, "alpha", "mysql-replica-1", "data", name), 3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := c.StartProcess(ctx, trioFirst); err != nil {
+		t.Fatal("a replica with a torn master.info does not come back:", err)
+	}
 }
 
 // forgets lets a replica throw away what it alone has acknowledged, when it is started again. From then on it cannot be promoted,

@@ -74,6 +74,19 @@ func (m *mariadb) prepare(ctx context.Context) error {
 	return owner.take(m.config.DataDir, m.config.TempDir, m.config.InitFile)
 }
 
+// forgetSource removes the files in which a replica notes where its source is. The server does not sync them, so that a power cut may
+// leave half of one, and then it refuses even to be told anew. How far it has come stands in a table, and each start points it at
+// its source again.
+func (m *mariadb) forgetSource() error {
+	var all error
+	for _, name := range []string{"master.info", "relay-log.info"} {
+		if err := os.Remove(filepath.Join(m.config.DataDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			all = errors.Join(all, fmt.Errorf("forget the source: %w", err))
+		}
+	}
+	return all
+}
+
 // install fills a fresh data directory under another name first, so that a crash
 // on the way leaves nothing that looks whole.
 func (m *mariadb) install(ctx context.Context) error {

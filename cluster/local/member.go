@@ -40,6 +40,7 @@ type member struct {
 	address string // where it listens
 	ports   []int
 	prepare func(context.Context) error // makes what the first start needs; may be nil
+	clear   func() error                // takes away what would hinder a start, each time; may be nil
 	spec    process.Spec                // its path is looked up at each start
 	stop    syscall.Signal              // asks it to end in good order
 	grace   time.Duration               // how long that may take
@@ -96,6 +97,11 @@ func (m *member) launch() (*process.Process, error) {
 	defer m.mu.Unlock()
 	if m.down {
 		return nil, errKeptDown
+	}
+	if m.clear != nil {
+		if err := m.clear(); err != nil {
+			return nil, err
+		}
 	}
 	proc, err := process.Start(spec)
 	if err != nil {

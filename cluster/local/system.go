@@ -116,7 +116,7 @@ func (s *system) database(name string, port int) *database {
 	}}
 	s.number(db)
 	m := s.member(name, "", port)
-	m.prepare, m.probe, m.grace = db.prepare, db.probe, 30*time.Second
+	m.prepare, m.clear, m.probe, m.grace = db.prepare, db.forgetSource, db.probe, 30*time.Second
 	m.spec.Path, m.spec.Args = "mariadbd", []string{"--defaults-file=" + filepath.Join(db.dir, "my.cnf")}
 	db.member = m
 	return db

@@ -35,6 +35,14 @@ var failoverMutants = []mutant{
 		failure: "the supervisor says why it promotes nothing, and what to do: not within",
 	},
 	{
+		name: "replica-torn",
+		file: "cluster/local/mariadb.go",
+		old:  `for _, name := range []string{"master.info", "relay-log.info"} {`,
+		new:  `for _, name := range []string{} {`,
+		pkg:  "./cluster/local", test: "TestNoSourceLacksWhatAReplicaHas",
+		failure: "a replica with a torn master.info does not come back",
+	},
+	{
 		name: "replica-counts-early",
 		file: "cluster/local/failover.go",
 		old:  "return d.catching.done && d.catching.asked.After(d.begun())",

@@ -49,6 +49,7 @@ func (b *Book) mayDecide() error {
 
 // ChangedRemittances lists the remittances that are new, and those that were there and changed, each in order of its id.
 func (b *Book) ChangedRemittances() (made, changed []Remittance) {
+	made, changed = make([]Remittance, 0, len(b.made)), make([]Remittance, 0, len(b.made))
 	for _, id := range slices.Sorted(maps.Keys(b.made)) {
 		if b.made[id] {
 			made = append(made, *b.remittances[id])

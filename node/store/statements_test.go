@@ -472,7 +472,7 @@ func (e *evaluation) call(x *ast.CallExpr, in *function, bound map[string][]stri
 	switch called(x) {
 	case "marks":
 		return []string{"?, ?"}
-	case "written": // the rows of a bulk: every form in which it writes a value
+	case "take": // the rows of a bulk: every form in which it writes a value
 		return []string{"(NULL, x'', x'6b', -1, 18446744073709551615, true, '2026-11-27 13:00:00.000001'), (NULL, x'', x'6b', -1, 1, false, NULL)"}
 	case "text": // of conditions: all that the package can give them, at once
 		var parts []string

@@ -79,23 +79,42 @@ func (tx *Tx) Flush(ctx context.Context) ([]int64, error) {
 	if len(tx.queued) == 0 {
 		return nil, nil
 	}
-	var query strings.Builder
-	var args []driver.NamedValue
-	for i, s := range tx.queued {
-		if i > 0 {
-			query.WriteByte(';')
-		}
-		query.WriteString(s.query)
-		for _, arg := range s.args {
-			args = append(args, driver.NamedValue{Ordinal: len(args) + 1, Value: arg})
-		}
-	}
+	query, args := joined(tx.queued)
 	tx.queued, tx.began = nil, true
-	found, err := execAll(ctx, tx.conn, query.String(), args)
+	found, err := execAll(ctx, tx.conn, query, args)
 	if err != nil {
 		return nil, tx.poison(err)
 	}
 	return found, nil
+}
+
+// joined is the text of several statements, with their arguments written into it if all of them are plain. The driver would look
+// for question marks, byte by byte, in all that leaves with a statement that has arguments: the rows of a batch, as a rule.
+func joined(statements []statement) (string, []driver.NamedValue) {
+	var all bulk
+	all.rows = (*bulkRooms.Get().(*[]byte))[:0]
+	for i := range statements {
+		if i > 0 {
+			all.rows = append(all.rows, ';')
+		}
+		if !statements[i].filled(&all) {
+			_ = all.take()
+			return unfilled(statements)
+		}
+	}
+	return all.take(), nil
+}
+
+func unfilled(statements []statement) (string, []driver.NamedValue) {
+	var queries []string
+	var args []driver.NamedValue
+	for _, s := range statements {
+		queries = append(queries, s.query)
+		for _, arg := range s.args {
+			args = append(args, driver.NamedValue{Ordinal: len(args) + 1, Value: arg})
+		}
+	}
+	return strings.Join(queries, ";"), args
 }
 
 // execAll runs several statements at once. database/sql shows the count of the last one only, so it asks the driver.
