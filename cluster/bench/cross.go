@@ -32,14 +32,37 @@ func compareCross(ctx context.Context, e *env) error {
 		return err
 	}
 	s.bank.abroad = abroad.numbers
+	for _, conns := range []int{manyConns, 2 * manyConns} {
+		if err := s.crossAt(ctx, conns); err != nil {
+			return err
+		}
+	}
+	if err := s.judgeRequests(ctx); err != nil {
+		return err
+	}
+	alone, err := s.measure(ctx, load{name: "between two systems, one client", conns: 1, request: crossing})
+	if err != nil {
+		return err
+	}
+	s.record(alone.load())
+	s.figure("between two systems, one client, p50", milliseconds(alone.quantile(0.5)), "ms", atMost(25))
+	return s.settled(ctx, payees)
+}
+
+// crossRounds of half the usual length, by turns: what else the machine does changes within a minute, and should weigh on both.
+const crossRounds = 4
+
+// crossAt compares with as many callers: a transfer between two systems takes longer, and the more of them there are, the more share
+// a signature and a COMMIT.
+func (s *stage) crossAt(ctx context.Context, conns int) error {
 	var inside, across []result
 	for range crossRounds {
 		for _, side := range []struct {
 			load load
 			into *[]result
 		}{
-			{load{name: "inside one system", conns: manyConns, request: uniform, duration: s.duration / 2}, &inside},
-			{load{name: "between two systems", conns: manyConns, request: crossing, duration: s.duration / 2}, &across},
+			{load{name: "inside one system", conns: conns, request: uniform, duration: s.duration / 2}, &inside},
+			{load{name: "between two systems", conns: conns, request: crossing, duration: s.duration / 2}, &across},
 		} {
 			r, err := s.measure(ctx, side.load)
 			if err != nil {
@@ -48,27 +71,20 @@ func compareCross(ctx context.Context, e *env) error {
 			*side.into = append(*side.into, r)
 		}
 	}
-	alone, err := s.measure(ctx, load{name: "between two systems, one client", conns: 1, request: crossing})
-	if err != nil {
-		return err
-	}
-	return s.judgeCross(ctx, payees, join(inside...), join(across...), alone)
-}
-
-// crossRounds of half the usual length, by turns: what else the machine does changes within a minute, and should weigh on both.
-const crossRounds = 4
-
-func (s *stage) judgeCross(ctx context.Context, payees local.SystemCredentials, inside, across, alone result) error {
-	s.record(inside.load())
-	s.record(across.load())
-	s.record(alone.load())
-	s.figure("between two systems / inside one", across.perSecond()/inside.perSecond(), "", atLeast(0.3))
-	for _, r := range []result{inside, across} {
+	in, between := join(inside...), join(across...)
+	s.record(in.load())
+	s.record(between.load())
+	s.figure(fmt.Sprintf("between two systems / inside one, %d connections", conns), between.perSecond()/in.perSecond(), "", atLeast(0.3))
+	for _, r := range []result{in, between} {
 		s.say("%s, processor time per transfer in us: %s", r.name, r.used.per(len(r.samples)))
 	}
-	s.figure("processor time of a transfer inside one system / between two",
-		perTransfer(inside.used.total(), len(inside.samples))/perTransfer(across.used.total(), len(across.samples)), "")
-	s.figure("between two systems, one client, p50", milliseconds(alone.quantile(0.5)), "ms", atMost(25))
+	s.figure(fmt.Sprintf("processor time of a transfer inside one system / between two, %d connections", conns),
+		perTransfer(in.used.total(), len(in.samples))/perTransfer(between.used.total(), len(between.samples)), "")
+	return nil
+}
+
+// judgeRequests tells how many prepares shared a signed request.
+func (s *stage) judgeRequests(ctx context.Context) error {
 	var requests, prepares float64
 	for node := range s.system.AdminURLs {
 		count, err := s.metric(ctx, node, "lockstep_peer_prepares_per_request_count")
@@ -82,7 +98,7 @@ func (s *stage) judgeCross(ctx context.Context, payees local.SystemCredentials, 
 		requests, prepares = requests+count, prepares+sum
 	}
 	s.figure("prepares in one signed request, mean", prepares/requests, "transfers")
-	return s.settled(ctx, payees)
+	return nil
 }
 
 // settled waits until the payees' system has booked all that was decided, and checks its books.
