@@ -95,7 +95,7 @@ func (s *server) listen(ctx context.Context, pause time.Duration, hear func(mess
 // more: one that was cut off silently must not be listened to for ever.
 func (s *server) subscribe(ctx context.Context, hear func(message string)) {
 	messages := s.client.Subscribe(ctx, s.channels+s.locker)
-	defer messages.Close()
+	defer func() { _ = messages.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = messages.Close() })() // a read knows no context
 	for ctx.Err() == nil && s.up.Load() {
 		received, err := messages.ReceiveTimeout(ctx, listenFor)

@@ -336,6 +336,14 @@ var storeMutants = []mutant{
 		failure: "a part of a failed Flush was committed",
 	},
 	{
+		name: "store-moved",
+		file: "node/store/errors.go",
+		old:  "ErrMoved, driver.ErrBadConn",
+		new:  "driver.ErrBadConn",
+		pkg:  "./node/store", test: "TestErrorsAreSortedByWhatHelps",
+		failure: "is of class command, wanted server",
+	},
+	{
 		name: "store-plain",
 		file: "node/store/bulk.go",
 		old:  "if strings.ContainsFunc(text, odd) {",

@@ -49,7 +49,7 @@ func (b *bulk) row(values ...any) {
 func (b *bulk) queue(tx *Tx, insert, onDuplicate string) {
 	switch {
 	case b.err != nil:
-		tx.poison(fmt.Errorf("write the rows of %q: %w", insert, b.err))
+		_ = tx.poison(fmt.Errorf("write the rows of %q: %w", insert, b.err))
 	case len(b.rows) > 0:
 		tx.queue(insert + " VALUES " + b.take() + onDuplicate)
 	}

@@ -20,6 +20,8 @@ var (
 	ErrCommitUnknown = errors.New("the outcome of COMMIT is unknown")
 	// ErrMiss says that there is no such row.
 	ErrMiss = errors.New("no such row")
+	// ErrMoved says that another server became the source while a connection was made. Nothing was sent, and the next one leads there.
+	ErrMoved = errors.New("the source is another server now")
 	// ErrDone refuses the use of a transaction after Commit or Rollback: our own bug.
 	ErrDone = errors.New("the transaction has ended")
 )
@@ -94,7 +96,7 @@ func ClassOf(err error) Class {
 // driver closes the connection.
 func brokenConnection(err error) bool {
 	for _, sign := range []error{
-		driver.ErrBadConn, mysql.ErrInvalidConn, mysql.ErrMalformPkt, mysql.ErrPktSync, mysql.ErrPktSyncMul,
+		ErrMoved, driver.ErrBadConn, mysql.ErrInvalidConn, mysql.ErrMalformPkt, mysql.ErrPktSync, mysql.ErrPktSyncMul,
 		mysql.ErrBusyBuffer, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed,
 		context.Canceled, context.DeadlineExceeded,
 	} {

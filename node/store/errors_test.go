@@ -26,7 +26,7 @@ func TestErrorsAreSortedByWhatHelps(t *testing.T) {
 		{store.ClassAgain, []error{server(1213), server(1020), server(1205)}},
 		{store.ClassServer, []error{
 			server(1040), server(1053), server(1290), server(1792), server(1836), server(1927),
-			driver.ErrBadConn, mysql.ErrInvalidConn, io.EOF, net.ErrClosed, context.DeadlineExceeded, context.Canceled,
+			store.ErrMoved, driver.ErrBadConn, mysql.ErrInvalidConn, io.EOF, net.ErrClosed, context.DeadlineExceeded, context.Canceled,
 			&net.OpError{Op: "dial", Err: errors.New("refused")},
 		}},
 		{store.ClassCommand, []error{

@@ -32,8 +32,6 @@ func (c *session) Close() error {
 	return c.TCPConn.Close()
 }
 
-var errSourceMoved = errors.New("the source is another server now")
-
 // dial connects to whichever server is the source, whatever address the driver was given.
 func (l *leader) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	address := l.current()
@@ -45,7 +43,7 @@ func (l *leader) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.address != address {
-		return nil, errors.Join(errSourceMoved, conn.Close())
+		return nil, errors.Join(ErrMoved, conn.Close())
 	}
 	l.open[c] = struct{}{}
 	return c, nil

@@ -119,7 +119,7 @@ func (c sourceConn) QueryContext(ctx context.Context, query string, args ...any)
 		err = io.ErrUnexpectedEOF
 	}
 	if err = errors.Join(err, rows.Err()); err != nil {
-		return nil, errors.Join(err, rows.Close())
+		return nil, errors.Join(err, rows.Close()) //nolint:sqlclosecheck // else they are the caller's
 	}
 	return rows, nil
 }

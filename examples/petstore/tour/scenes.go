@@ -342,6 +342,7 @@ const patient, impatient = 8, 8
 func (s *Stage) patientOrder(i int) string {
 	return order.ID(s.customer("frozen"), fmt.Sprint("patient-", i))
 }
+
 func (s *Stage) impatientOrder(i int) string {
 	return order.ID(s.customer("frozen"), fmt.Sprint("impatient-", i))
 }
