@@ -13,7 +13,7 @@ import { alpha } from './lib/cluster.js';
 import { seconds } from './lib/form.js';
 import { summary } from './lib/report.js';
 
-const carried = Number(__ENV.CLIENTS) || 400; // a fifth of what has to be more than two nodes have room for
+const carried = Number(__ENV.CLIENTS) || 256; // a fifth of what has to be more than two nodes have room for
 const times = 5;
 const warm = 4;
 const calm = 10; // each measured part but the spike

@@ -105,8 +105,8 @@ var k6Mutants = []mutant{
 	{
 		name: "k6-upgrade-setting",
 		file: "node/config.go",
-		old:  "`koanf:\"registrations\"`",
-		new:  "`koanf:\"registrations_max\"`", // of the release before, and unknown to this one
+		old:  "`koanf:\"admin_listen\"`",
+		new:  "`koanf:\"admin_address\"`", // so what the release before has written is unknown to this one
 		pkg:  "./k6/suite", test: "TestUpgrade",
 		failure: "replace alpha-node-1: ",
 	},
