@@ -79,7 +79,7 @@ const housesMax = 8 // runs at a time in one checkout
 
 // moveIn takes a place that no other run uses, below the checkout's place for tests, and ends what a run that was cut
 // short has left there.
-func moveIn() (lock *os.File, err error) {
+func moveIn() (lock *process.FileLock, err error) {
 	place, err := servers.Here()
 	if err != nil {
 		return nil, err

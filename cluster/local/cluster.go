@@ -40,8 +40,8 @@ type Cluster struct {
 	natsMember *member // nil without one
 	idpMember  *member // nil without one
 
-	lock    *os.File   // held as long as we run in the directory
-	free    *freePorts // nil with fixed ports
+	lock    *process.FileLock // held as long as we run in the directory
+	free    *freePorts        // nil with fixed ports
 	cancel  context.CancelFunc
 	guards  sync.WaitGroup
 	writing sync.Mutex // of credentials.json

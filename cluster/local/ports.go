@@ -126,7 +126,7 @@ func isFree(port int) bool {
 // take ports for outgoing connections, and away from the default layout.
 type freePorts struct {
 	dir   string
-	locks []*os.File
+	locks []*process.FileLock
 	ports []int
 }
 

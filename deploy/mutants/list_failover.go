@@ -43,6 +43,14 @@ var failoverMutants = []mutant{
 		failure: "a replica with a torn master.info does not come back",
 	},
 	{
+		name: "lock-outlives-its-holder",
+		file: "cluster/local/process/lock.go",
+		old:  "errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())",
+		new:  "l.file.Close()",
+		pkg:  "./cluster/local/process", test: "TestALockGivenUpIsFreeWhileChildrenStart",
+		failure: "locked by another process",
+	},
+	{
 		name: "replica-counts-early",
 		file: "cluster/local/failover.go",
 		old:  "return d.catching.done && d.catching.asked.After(d.begun())",

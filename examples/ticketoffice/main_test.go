@@ -66,7 +66,7 @@ func run(m *testing.M) (status int) {
 
 // moveIn takes a place below the checkout's one for tests, which one run uses at a time, and ends what a run that was cut
 // short has left there.
-func moveIn() (*os.File, error) {
+func moveIn() (*process.FileLock, error) {
 	place, err := servers.Here()
 	if err != nil {
 		return nil, err

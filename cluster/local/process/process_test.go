@@ -1,11 +1,14 @@
 package process_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -192,6 +195,33 @@ func TestALockHasOneHolderOrSharers(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = alone.Close()
+}
+
+// A child holds a copy of every open file until it runs its own program. A lock
+// that was given up in that moment is free all the same.
+func TestALockGivenUpIsFreeWhileChildrenStart(t *testing.T) {
+	t.Parallel()
+	ended, end := context.WithCancel(t.Context())
+	var starting sync.WaitGroup
+	defer starting.Wait()
+	defer end()
+	for range 4 {
+		starting.Go(func() {
+			for ended.Err() == nil {
+				_ = exec.Command("/bin/true").Run()
+			}
+		})
+	}
+	path := filepath.Join(t.TempDir(), "lock")
+	for i := range 2000 {
+		lock, err := process.Lock(path)
+		if err != nil {
+			t.Fatalf("lock %d: %v", i, err)
+		}
+		if err := lock.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestAMissingProgramNamesTheWayOut(t *testing.T) {

@@ -87,7 +87,7 @@ func publish(place servers.Place, cluster *local.Cluster) error {
 
 // awaitIdle returns the users' lock, held alone, when nobody has used the servers
 // for as long as idle; or nil when we were told to end.
-func awaitIdle(ctx context.Context, place servers.Place, idle time.Duration) *os.File {
+func awaitIdle(ctx context.Context, place servers.Place, idle time.Duration) *process.FileLock {
 	ticks := time.NewTicker(min(idlePoll, idle/4))
 	defer ticks.Stop()
 	for {
@@ -100,7 +100,7 @@ func awaitIdle(ctx context.Context, place servers.Place, idle time.Duration) *os
 		if err != nil {
 			continue // in use
 		}
-		if info, err := lock.Stat(); err == nil && time.Since(info.ModTime()) > idle {
+		if info, err := os.Stat(place.Users()); err == nil && time.Since(info.ModTime()) > idle {
 			return lock
 		}
 		_ = lock.Close()
