@@ -132,7 +132,7 @@ var engineMutants = []mutant{
 	},
 	{
 		name: "busy-together",
-		file: "node/posting/queue.go",
+		file: "node/posting/pick.go",
 		old:  "if until := q.resting[id]; until.After(due) {",
 		new:  "if until := q.resting[id]; false && until.After(due) {",
 		pkg:  "./node/posting", test: "TestCommandsOfABusyAccountWaitTogether",
@@ -172,7 +172,7 @@ var engineMutants = []mutant{
 	},
 	{
 		name: "reserve",
-		file: "node/posting/queue.go",
+		file: "node/posting/pick.go",
 		old:  "case !t.any(reserved) && q.fits",
 		new:  "case q.fits",
 		pkg:  "./node/posting", test: "TestACommandOfTwoAccountsIsNotOvertakenForLong",
@@ -180,7 +180,7 @@ var engineMutants = []mutant{
 	},
 	{
 		name: "reserve-ends",
-		file: "node/posting/queue.go",
+		file: "node/posting/pick.go",
 		old:  " || waited >= reserveUntil",
 		new:  "",
 		pkg:  "./node/posting", test: "TestAnAccountIsKeptForAMomentOnly",
@@ -421,5 +421,29 @@ var engineMutants = []mutant{
 		new:  "\tslices.Reverse(tx.asked)\n\tif err := tx.Answers(ctx); err != nil {\n\t\treturn nil, Look{}, fmt",
 		pkg:  "./node/store", test: "TestWhatWaitedForAnAccountIsLater",
 		failure: "before the account was free",
+	},
+	{
+		name: "small-part-at-once",
+		file: "node/posting/lane.go",
+		old:  "if l.queue.isPatient(len(ready), len(busy)) {",
+		new:  "if len(ready) < 0 {",
+		pkg:  "./node/posting", test: "TestASmallPartOfWhatWaitsIsPutOffForAMoment",
+		failure: "no batch was put off",
+	},
+	{
+		name: "small-part-next",
+		file: "node/posting/pick.go",
+		old:  "	if until := q.putOff(now); !until.IsZero() {",
+		new:  "	if until := q.putOff(now); until.IsZero() && q == nil {",
+		pkg:  "./node/posting", test: "TestASmallPartOfWhatWaitsIsPutOffForAMoment",
+		failure: "made a batch of its own after",
+	},
+	{
+		name: "half-put-off",
+		file: "node/posting/pick.go",
+		old:  "ready > 0 && smallPart*ready < blocked",
+		new:  "ready > 0 && ready < blocked",
+		pkg:  "./node/posting", test: "TestASmallPartOfWhatWaitsIsPutOffForAMoment",
+		failure: "a batch of half of what waits was put off",
 	},
 }

@@ -55,7 +55,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Lanes: 1, QueueMax: 8192, BatchTransfersMax: 256, BatchAccountsMax: 512, RepeatsMax: 3,
-		BackMin: 250 * time.Microsecond, BackMax: 2 * time.Millisecond,
+		BackMin: 250 * time.Microsecond, BackMax: 8 * time.Millisecond,
 	}
 }
 

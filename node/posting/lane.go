@@ -60,12 +60,15 @@ func (l *lane) run() {
 	defer l.releases.Wait()
 	for batch := l.queue.take(); len(batch) > 0; batch = l.queue.take() {
 		l.metrics.batch(batch)
-		began := time.Now()
+		began, before := time.Now(), l.number
 		span := traceBatch(l.life, batch, l.lane)
 		l.process(batch)
 		span.End()
-		l.queue.release(batch)
 		took := time.Since(began)
+		if l.number > before {
+			l.queue.bePatient(took)
+		}
+		l.queue.release(batch)
 		if betweenSystems(batch) {
 			l.company = max(len(batch), l.company/2)
 		} else {
@@ -187,6 +190,11 @@ func (l *lane) lock(batch []*task) (*locks.Set, []*task) {
 		}
 	}
 	l.metrics.busy.Add(float64(len(busy)))
+	if l.queue.isPatient(len(ready), len(busy)) {
+		l.metrics.putOff.Inc()
+		l.giveBack(ready, 0)
+		ready = nil
+	}
 	l.giveBack(busy, l.again(busy), elsewhere...)
 	return set, ready
 }

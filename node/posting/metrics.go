@@ -13,7 +13,7 @@ import (
 type metrics struct {
 	batchSize, lockWait, rowWait, commit, duration       prometheus.Histogram
 	busy, lost, degraded, splits, unknown, claimsDropped prometheus.Counter
-	skipped, shunned, reserved                           prometheus.Counter
+	skipped, shunned, reserved, putOff                   prometheus.Counter
 	repeats                                              *prometheus.CounterVec
 	commands                                             *prometheus.CounterVec
 }
@@ -35,6 +35,7 @@ func newMetrics(registry prometheus.Registerer, waiting func() int) *metrics {
 		skipped:       counter("skipped_total", "Commands sent back because another transaction kept one of their rows."),
 		shunned:       counter("shunned_total", "Commands answered without a try because the source had just failed."),
 		reserved:      counter("reserved_total", "Commands passed over for so long that their accounts were kept for them."),
+		putOff:        counter("put_off_total", "Batches put off because another node held the locks of most of their commands."),
 		repeats: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lockstep_posting_failures_total", Help: "Transactions that failed before COMMIT, by class.",
 		}, []string{"class"}),
@@ -49,7 +50,7 @@ func newMetrics(registry prometheus.Registerer, waiting func() int) *metrics {
 		Name: "lockstep_posting_queue_commands", Help: "Commands that wait for a lane.",
 	}, func() float64 { return float64(waiting()) })
 	registry.MustRegister(m.batchSize, m.lockWait, m.rowWait, m.commit, m.duration, m.busy, m.lost, m.degraded, m.splits,
-		m.unknown, m.claimsDropped, m.skipped, m.shunned, m.reserved, m.repeats, m.commands, queued)
+		m.unknown, m.claimsDropped, m.skipped, m.shunned, m.reserved, m.putOff, m.repeats, m.commands, queued)
 	return m
 }
 

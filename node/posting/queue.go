@@ -1,7 +1,6 @@
 package posting
 
 import (
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -20,6 +19,8 @@ type queue struct {
 	inHand  map[ledger.AccountID]bool      // accounts that a lane of this node works on
 	resting map[ledger.AccountID]time.Time // accounts that were busy on another node: not to be tried before
 	closed  bool
+
+	patientUntil time.Time // no batch of a small part of what waits before
 
 	onReserve func()        // told of each command whose accounts are kept for it
 	changed   chan struct{} // closed and replaced at each change
@@ -142,109 +143,6 @@ func waitFor(changed <-chan struct{}, next time.Time) {
 	case <-changed:
 	case <-timer.C:
 	}
-}
-
-// A command that needs two busy accounts at once would wait for ever while each of them serves others. So once it has been
-// passed over for reserveAfter, this node takes its accounts for nobody who came later. The end is for accounts that
-// nobody gets, for they are kept elsewhere: they may not stop the others for longer.
-const (
-	reserveAfter = 20 * time.Millisecond
-	reserveUntil = 500 * time.Millisecond
-)
-
-// pick takes what fits into a batch and says when the next task that was given back may be taken.
-func (q *queue) pick(now time.Time) (batch []*task, next time.Time) {
-	maps.DeleteFunc(q.resting, func(_ ledger.AccountID, until time.Time) bool { return !until.After(now) })
-	kept := q.tasks[:0]
-	accounts, reserved, transfers := map[ledger.AccountID]bool{}, map[ledger.AccountID]bool{}, 0
-	for _, t := range q.tasks {
-		due := q.due(t)
-		switch {
-		case t.state.Load() != waiting:
-			continue
-		case due.After(now), q.elsewhere(t):
-			if due.After(now) {
-				next = sooner(next, due)
-			}
-			if q.reserve(t, now, reserved) {
-				next = sooner(next, t.since.Add(reserveUntil))
-			}
-		case !t.any(reserved) && q.fits(t, transfers, accounts) && t.state.CompareAndSwap(waiting, taken):
-			for _, id := range t.accounts {
-				accounts[id] = true
-			}
-			transfers += t.transfers
-			batch = append(batch, t)
-			continue
-		}
-		kept = append(kept, t)
-	}
-	clear(q.tasks[len(kept):])
-	q.tasks = kept
-	for id := range accounts {
-		q.inHand[id] = true
-	}
-	return batch, next
-}
-
-// sooner is the earlier time; the zero time is never.
-func sooner(a, b time.Time) time.Time {
-	if a.IsZero() || b.Before(a) {
-		return b
-	}
-	return a
-}
-
-// reserve keeps the accounts of a task that was passed over for long, and tells whether it does.
-func (q *queue) reserve(t *task, now time.Time, reserved map[ledger.AccountID]bool) bool {
-	if waited := now.Sub(t.since); waited < reserveAfter || waited >= reserveUntil || len(t.accounts) < 2 {
-		return false
-	}
-	for _, id := range t.accounts {
-		reserved[id] = true
-	}
-	if !t.reserves {
-		t.reserves = true
-		q.onReserve()
-	}
-	return true
-}
-
-// elsewhere tells whether another lane works on one of the task's accounts.
-func (q *queue) elsewhere(t *task) bool { return t.any(q.inHand) }
-
-func (t *task) has(id ledger.AccountID) bool { return slices.Contains(t.accounts, id) }
-
-func (t *task) any(of map[ledger.AccountID]bool) bool {
-	if len(of) == 0 {
-		return false
-	}
-	return slices.ContainsFunc(t.accounts, func(id ledger.AccountID) bool { return of[id] })
-}
-
-// due tells when a task may be taken.
-func (q *queue) due(t *task) time.Time {
-	due := t.notBefore
-	for _, id := range t.accounts {
-		if until := q.resting[id]; until.After(due) {
-			due = until
-		}
-	}
-	return due
-}
-
-// fits tells whether the batch has room for the task. An empty batch has room for every task.
-func (q *queue) fits(t *task, transfers int, accounts map[ledger.AccountID]bool) bool {
-	if transfers > 0 && transfers+t.transfers > q.batchTransfersMax {
-		return false
-	}
-	fresh := 0
-	for _, id := range t.accounts {
-		if !accounts[id] {
-			fresh++
-		}
-	}
-	return transfers == 0 || len(accounts)+fresh <= q.batchAccountsMax
 }
 
 // release lets other lanes work on the accounts of a batch again.

@@ -1,6 +1,7 @@
 package posting_test
 
 import (
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"lockstep/cluster/local/servers"
 	"lockstep/node/ledger"
+	"lockstep/node/posting"
 	"lockstep/node/store"
 )
 
@@ -289,4 +291,61 @@ func TestRedisLocksAreReleasedBeforeCommitOrAfter(t *testing.T) {
 			w.verify()
 		})
 	}
+}
+
+// The engine's longest patience with accounts that another node has.
+const patienceMax = 50 * time.Millisecond
+
+// A lane that has just had its turn makes no batch of a small part of what waits, when another node has the accounts of the
+// rest; a larger part it does not put off, and a small one not for long.
+func TestASmallPartOfWhatWaitsIsPutOffForAMoment(t *testing.T) {
+	t.Parallel()
+	const blocked, attemptsMax = 10, 20
+	w := newWorld(t)
+	prefix := newPrefix()
+	n := w.open(withLocker(w.locker(prefix)))
+	busy, free := n.funded(100), n.funded(100)
+	// try has a turn, then asks for the busy account and, as often as told, for the free one, and tells how long that one took.
+	try := func(ready int) (waited time.Duration, putOff float64) {
+		release := w.take(prefix, lockOf(busy))
+		defer release()
+		before, open := n.metric("put_off_total"), n.plugged()
+		began := time.Now()
+		commands := slices.Repeat([]posting.Command{{}}, blocked+ready)
+		for i := range commands {
+			commands[i] = fresh(deposit([]ledger.Number{busy, free}[min(i/blocked, 1)], 1))
+		}
+		answers := n.queue(commands...)
+		<-time.After(patienceMax - time.Since(began)) // a turn so long that patience has its greatest length
+		began = time.Now()
+		open()
+		for _, answer := range receive(answers[blocked:]) {
+			if !answer.ok() {
+				t.Errorf("a command that was ready: %v", answer.err)
+			}
+		}
+		waited, putOff = time.Since(began), n.metric("put_off_total")-before
+		release()
+		for _, answer := range receive(answers[:blocked]) {
+			if !answer.ok() {
+				t.Errorf("a command whose account is free again: %v", answer.err)
+			}
+		}
+		return waited, putOff
+	}
+	if _, putOff := try(blocked / 2); putOff != 0 {
+		t.Errorf("a batch of half of what waits was put off %v times", putOff)
+	}
+	for range attemptsMax {
+		waited, putOff := try(1)
+		if putOff == 0 {
+			continue // the machine was so slow that patience was over before the batch
+		}
+		if waited < patienceMax {
+			t.Errorf("a small part of what waits made a batch of its own after %v", waited)
+		}
+		w.verify()
+		return
+	}
+	t.Errorf("no batch was put off in %d attempts", attemptsMax)
 }
