@@ -41,7 +41,7 @@ type Config struct {
 	Webhooks      Webhooks           `koanf:"webhooks"`
 	Secret        string             `koanf:"secret"`        // seals the signing keys; at least 32 characters
 	Locks         string             `koanf:"locks"`         // on, or off for tests and benchmarks
-	EarlyRelease  string             `koanf:"early_release"` // on: locks go just before COMMIT; off, after it, for benchmarks
+	EarlyRelease  string             `koanf:"early_release"` // on: locks go once the rows are locked; off, after COMMIT, for benchmarks
 	Reads         string             `koanf:"reads"`         // replica, or source for benchmarks: then replicas are not used at all
 	Currencies    []string           `koanf:"currencies"`
 	TimeZone      string             `koanf:"time_zone"`     // an IANA name: in it the days of daily limits begin; the same on every node

@@ -244,7 +244,7 @@ var engineMutants = []mutant{
 	},
 	{
 		name: "late-release",
-		file: "node/posting/lane.go",
+		file: "node/posting/batch.go",
 		old:  "if !l.config.LateRelease {",
 		new:  "if true {",
 		pkg:  "./node/posting", test: "TestRedisLocksAreReleasedBeforeCommitOrAfter/after",
@@ -252,9 +252,17 @@ var engineMutants = []mutant{
 	},
 	{
 		name: "early-release",
-		file: "node/posting/lane.go",
+		file: "node/posting/batch.go",
 		old:  "if !l.config.LateRelease {",
 		new:  "if false {",
+		pkg:  "./node/posting", test: "TestRedisLocksAreReleasedBeforeCommitOrAfter/before",
+		failure: "the other node waits for the row false",
+	},
+	{
+		name: "release-before-commit",
+		file: "node/posting/batch.go",
+		old:  "l.lockRows, l.giveWay, l.lockRemotes, l.apply, l.write}",
+		new:  "l.lockRows, l.lockRemotes, l.apply, l.write, l.giveWay}",
 		pkg:  "./node/posting", test: "TestRedisLocksAreReleasedBeforeCommitOrAfter/before",
 		failure: "the other node waits for the row false",
 	},

@@ -237,6 +237,14 @@ var systemsMutants = []mutant{
 		failure: "payer and payee have 400 601",
 	},
 	{
+		name: "posted-otherwise",
+		file: "node/ledger/recover.go",
+		old:  "return m.State == Posted && r.same(m)",
+		new:  "return m.State == Posted",
+		pkg:  "./node/ledger", test: "TestAContradictionIsNotRecovered",
+		failure: "posted otherwise: <nil>",
+	},
+	{
 		name: "return-once",
 		file: "node/ledger/promise.go",
 		old:  "	if _, begun := b.remittances[id]; begun {",

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"lockstep/locks"
 	"lockstep/node/ledger"
 	"lockstep/node/store"
 	"lockstep/saga"
@@ -17,6 +18,7 @@ type batch struct {
 	number      int64
 	tx          *store.Tx
 	tasks       []*task
+	locks       *locks.Set // of its accounts; nil without
 	settlements []settlement
 	how         how
 
@@ -48,7 +50,7 @@ type how struct {
 }
 
 // prepare does everything up to COMMIT. After an error the transaction is rolled back and nothing has happened.
-func (l *lane) prepare(tasks []*task, as how) (b *batch, err error) {
+func (l *lane) prepare(tasks []*task, set *locks.Set, as how) (b *batch, err error) {
 	defer func() {
 		if bug := recover(); bug != nil {
 			err = fmt.Errorf("posting: panic in a batch: %v", bug)
@@ -68,8 +70,8 @@ func (l *lane) prepare(tasks []*task, as how) (b *batch, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b = &batch{number: l.number + 1, tx: tx, tasks: tasks, settlements: make([]settlement, len(tasks)), how: as}
-	for _, step := range []func(context.Context, *batch) error{l.claim, l.lockRows, l.lockRemotes, l.apply, l.write} {
+	b = &batch{number: l.number + 1, tx: tx, tasks: tasks, locks: set, settlements: make([]settlement, len(tasks)), how: as}
+	for _, step := range []func(context.Context, *batch) error{l.claim, l.lockRows, l.giveWay, l.lockRemotes, l.apply, l.write} {
 		if err := step(l.life, b); err != nil {
 			return b, err
 		}
@@ -165,6 +167,15 @@ func (l *lane) readClaims(ctx context.Context, b *batch, ids []string) (err erro
 		if s := &b.settlements[i]; !s.mine {
 			*s = b.replay(t, b.claims[t.claimID])
 		}
+	}
+	return nil
+}
+
+// giveWay gives the Redis locks back: what they spare, waiting for rows, is over for this batch. The next node comes as far as the
+// rows while this one writes and its COMMIT is synced.
+func (l *lane) giveWay(_ context.Context, b *batch) error {
+	if !l.config.LateRelease {
+		l.unlock(b.locks)
 	}
 	return nil
 }

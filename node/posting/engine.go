@@ -32,7 +32,7 @@ type Config struct {
 	RepeatsMax        int           // tries of one batch after deadlocks and lock wait timeouts
 	BackMin           time.Duration // a command of a busy account first returns to the queue for this long, then for twice as long
 	BackMax           time.Duration // and so on up to this, each with up to half of it added by chance
-	LateRelease       bool          // Redis locks are given back after COMMIT and not just before it; for benchmarks
+	LateRelease       bool          // Redis locks are given back after COMMIT and not once the rows are locked; for benchmarks
 
 	Zone *time.Location // in which the days of limits begin; nil is UTC
 

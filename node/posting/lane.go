@@ -260,13 +260,10 @@ func (l *lane) post(tasks []*task, set *locks.Set) error {
 	as := how{skipLocked: l.anyKept(tasks)}
 	for try, lost, interrupted := 1, false, 0; ; try++ {
 		began := time.Now()
-		b, err := l.prepare(tasks, as)
+		b, err := l.prepare(tasks, set, as)
 		stage(tasks, "transaction", began, failureCode(err))
 		if err == nil {
 			l.broken = 0
-			if !l.config.LateRelease {
-				l.unlock(set) // early: the next node then queues on the row locks while this one's COMMIT syncs
-			}
 			l.commit(b)
 			return nil
 		}

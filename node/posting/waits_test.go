@@ -259,7 +259,7 @@ func TestAFailedSourceIsLeftAloneForAMoment(t *testing.T) {
 }
 
 // Without early release another node finds the account's name busy until the COMMIT is known; with it, the name is free
-// while COMMIT runs and the row is what is waited for.
+// once the row is locked, and the row is what is waited for.
 func TestRedisLocksAreReleasedBeforeCommitOrAfter(t *testing.T) {
 	t.Parallel()
 	for name, late := range map[string]bool{"before": false, "after": true} {
@@ -270,16 +270,24 @@ func TestRedisLocksAreReleasedBeforeCommitOrAfter(t *testing.T) {
 			n := w.open(withLocker(w.locker(prefix)), func(o *options) { o.engine.LateRelease = late })
 			other := w.open(withLocker(w.locker(prefix)))
 			account := n.funded(100)
-			reached, resume := n.pause("before_commit")
-			first := n.start(fresh(deposit(account, 10)))
-			w.await(reached, "COMMIT")
-			second := other.start(fresh(deposit(account, 1)))
+			arrived, gate := make(chan struct{}), make(chan struct{})
+			apply := sync.OnceFunc(func() { close(gate) })
+			defer apply()
+			atCommit, commit := n.pause("before_commit")
+			first := n.start(fresh(stay{deposit(account, 1), sync.OnceFunc(func() { close(arrived) }), gate}))
+			w.await(arrived, "the rows")
+			if late {
+				apply()
+				w.await(atCommit, "COMMIT")
+			}
+			second := other.start(fresh(deposit(account, 10)))
 			waits := func() bool { return w.waitingFor("SELECT id, owner") == 1 }
 			w.eventually("the other node waits", func() bool { return waits() || other.metric("busy_total") > 100 })
 			if waits() == late {
 				t.Errorf("the other node waits for the row %t, for the name %v times", waits(), other.metric("busy_total"))
 			}
-			resume(nil)
+			apply()
+			commit(nil)
 			for _, r := range receive([]<-chan result{first, second}) {
 				if !r.ok() {
 					t.Errorf("a deposit: %v", r.err)
