@@ -345,7 +345,7 @@ var storeMutants = []mutant{
 	},
 	{
 		name: "store-plain",
-		file: "node/store/bulk.go",
+		file: "node/store/sqltext.go",
 		old:  "if strings.ContainsFunc(text, odd) {",
 		new:  "if false && strings.ContainsFunc(text, odd) {",
 		pkg:  "./node/store", test: "TestQueuedArgumentsMeanThemselves",

@@ -91,13 +91,12 @@ func (tx *Tx) Flush(ctx context.Context) ([]int64, error) {
 // joined is the text of several statements, with their arguments written into it if all of them are plain. The driver would look
 // for question marks, byte by byte, in all that leaves with a statement that has arguments: the rows of a batch, as a rule.
 func joined(statements []statement) (string, []driver.NamedValue) {
-	var all bulk
-	all.rows = (*bulkRooms.Get().(*[]byte))[:0]
-	for i := range statements {
+	all := newText()
+	for i, s := range statements {
 		if i > 0 {
-			all.rows = append(all.rows, ';')
+			all.text = append(all.text, ';')
 		}
-		if !statements[i].filled(&all) {
+		if !all.statement(s) {
 			_ = all.take()
 			return unfilled(statements)
 		}
