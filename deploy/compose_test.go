@@ -27,6 +27,7 @@ import (
 	"github.com/pingcap/tidb/pkg/parser"
 	_ "github.com/pingcap/tidb/pkg/parser/test_driver"
 	"github.com/redis/go-redis/v9"
+	"go.yaml.in/yaml/v3"
 
 	"lockstep/cluster/broker"
 	"lockstep/cluster/local/process"
@@ -509,6 +510,28 @@ func TestMySQLOfComposeGetsItsAccountsAndItsSource(t *testing.T) {
 			if !strings.Contains(text, setting+"\n") {
 				t.Errorf("%s lacks %s", file, setting)
 			}
+		}
+	}
+}
+
+// The alerts know a system by the name of its job: a job of another name would never raise one.
+func TestPrometheusNamesItsJobsAsTheAlertsKnowThem(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("compose/prometheus.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config struct {
+		Jobs []struct {
+			Name string `yaml:"job_name"`
+		} `yaml:"scrape_configs"`
+	}
+	if err := yaml.Unmarshal(text, &config); err != nil || len(config.Jobs) == 0 {
+		t.Fatalf("no jobs in prometheus.yaml: %v", err)
+	}
+	for _, job := range config.Jobs {
+		if system, known := strings.CutPrefix(job.Name, "lockstep-"); !known || system == "" {
+			t.Errorf("no alert looks at the job %s", job.Name)
 		}
 	}
 }

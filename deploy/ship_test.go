@@ -78,8 +78,13 @@ func TestTheChartKeepsItsPromises(t *testing.T) {
 		if part, _ := spread.(map[string]any); part["topologyKey"] != "kubernetes.io/hostname" {
 			t.Errorf("%s: two nodes may share a machine: %v", values, spread)
 		}
-		if deployment.at("spec", "strategy", "rollingUpdate", "maxUnavailable") != 0 {
-			t.Errorf("%s: an upgrade takes a node away before the next one serves", values)
+		if deployment.at("spec", "strategy", "rollingUpdate", "maxUnavailable") != 1 || deployment.at("spec", "strategy", "rollingUpdate", "maxSurge") != 0 {
+			t.Errorf("%s: an upgrade takes several nodes at once, or wants a machine that is not there", values)
+		}
+		for name, object := range objects {
+			if pod, is := object.at("spec", "template", "spec").(map[string]any); is && pod["enableServiceLinks"] != false {
+				t.Errorf("%s: %s is given variables that a node takes for settings", values, name)
+			}
 		}
 		if objects["PodDisruptionBudget/pay-lockstep"].at("spec", "maxUnavailable") != 1 {
 			t.Errorf("%s: an eviction may take all nodes", values)

@@ -34,8 +34,8 @@ lost are found again by 'lockstep reconcile', for the other side knows them; dep
 system are not: what a semi-synchronous replica had acknowledged is there.
 
 Nodes that know it by mysql.candidates follow by themselves. Else name the server in mysql.source and mysql.migrate of every node's configuration and start the nodes. Then run
-'lockstep reconcile'. Set read_only=OFF in the server's own configuration, or it will take no writes after it was restarted,
-and let the other replicas follow it. The old source has commits that nobody else has: make it a new replica from a copy.
+'lockstep reconcile'. Set read_only=OFF in the server's own configuration, and on MySQL RESET PERSIST super_read_only, or it will take no writes
+after it was restarted, and let the other replicas follow it. The old source has commits that nobody else has: make it a new replica from a copy.
 
 It can be run again when it died.`
 }

@@ -295,6 +295,26 @@ func (s *secured) eventually(what string, is func() bool) {
 	}
 }
 
+// A server that was promoted shows a certificate of its own, in which the name of the one that it replaced does not stand.
+func TestANodeFollowsToAServerOfAnotherName(t *testing.T) {
+	s := newSecured(t)
+	_, port, err := net.SplitHostPort(freeAddress(t))
+	must(t, err)
+	listen := freeAddress(t)
+	path := s.config("alpha", listen, func(config map[string]any) {
+		database := config["mysql"].(map[string]any)
+		delete(database, "tls_server_name")
+		delete(database, "replicas")
+		database["source"], database["candidates"] = "root@tcp(localhost:"+port+")/alpha", []string{s.mysql}
+	})
+	must(t, (&node.MigrateCommand{ConfigFlags: node.ConfigFlags{Config: path}}).Run(t.Context()))
+	s.serve(path)
+	s.eventually("the node serves with the source that took the place of one away", func() bool {
+		answer, err := s.ask(listen)
+		return err == nil && answer.Status == "ready" && answer.Source == "up"
+	})
+}
+
 // Database, lock servers, broker, listener and peers: with servers that take nothing else, all of it works over TLS, and
 // nothing of it when another authority is believed.
 func TestANodeSpeaksTLSToAllAndBelievesOnlyItsAuthority(t *testing.T) {

@@ -43,9 +43,10 @@ for name in seal mysql_root mysql_node mysql_read mysql_migrate_password mysql_r
 	password "$name"
 done
 
-echo "lockstep:$(<mysql_node)@tcp(mysql-source:3306)/lockstep" >mysql_source
-echo "lockstep_read:$(<mysql_read)@tcp(mysql-replica:3306)/lockstep" >mysql_replicas
-echo "lockstep_migrate:$(<mysql_migrate_password)@tcp(mysql-source:3306)/lockstep" >mysql_migrate
+# Where the source is may have changed since: a failover is not taken back by a new certificate.
+have mysql_source || echo "lockstep:$(<mysql_node)@tcp(mysql-source:3306)/lockstep" >mysql_source
+have mysql_replicas || echo "lockstep_read:$(<mysql_read)@tcp(mysql-replica:3306)/lockstep" >mysql_replicas
+have mysql_migrate || echo "lockstep_migrate:$(<mysql_migrate_password)@tcp(mysql-source:3306)/lockstep" >mysql_migrate
 echo "requirepass $(<redis_password)" >redis_password.conf
 for user in alpha beta route; do echo "$user: \"$(<nats_password_$user)\""; done >nats_passwords.conf
 route=$(<nats_password_route)

@@ -261,8 +261,8 @@ var engineMutants = []mutant{
 	{
 		name: "release-before-commit",
 		file: "node/posting/batch.go",
-		old:  "l.lockRows, l.giveWay, l.lockRemotes, l.apply, l.write}",
-		new:  "l.lockRows, l.lockRemotes, l.apply, l.write, l.giveWay}",
+		old:  "l.lockRemotes, l.giveWay, l.apply, l.write}",
+		new:  "l.lockRemotes, l.apply, l.write, l.giveWay}",
 		pkg:  "./node/posting", test: "TestRedisLocksAreReleasedBeforeCommitOrAfter/before",
 		failure: "the other node waits for the row false",
 	},
@@ -429,6 +429,22 @@ var engineMutants = []mutant{
 		new:  "\tslices.Reverse(tx.asked)\n\tif err := tx.Answers(ctx); err != nil {\n\t\treturn nil, Look{}, fmt",
 		pkg:  "./node/store", test: "TestWhatWaitedForAnAccountIsLater",
 		failure: "before the account was free",
+	},
+	{
+		name: "freed-too-soon",
+		file: "node/posting/queue.go",
+		old:  "q.freed[name] = true",
+		new:  "q.freed[name] = false",
+		pkg:  "./node/posting", test: "TestANodeIsToldWhenAnAccountIsFreeTooSoon",
+		failure: "an account that was free again",
+	},
+	{
+		name: "kept-in-passing",
+		file: "node/posting/lane.go",
+		old:  "if b.how.waited || l.kept[id] {",
+		new:  "if true || l.kept[id] {",
+		pkg:  "./node/posting", test: "TestARowThatWasSkippedInPassingIsWaitedFor",
+		failure: "the other row is waited for",
 	},
 	{
 		name: "small-part-at-once",

@@ -47,6 +47,7 @@ type settlement struct {
 type how struct {
 	keysUsed   bool // one of the keys has a row: read whose they are
 	skipLocked bool // a row was waited for in vain: do without those that are kept
+	waited     bool // by this very batch
 }
 
 // prepare does everything up to COMMIT. After an error the transaction is rolled back and nothing has happened.
@@ -71,7 +72,7 @@ func (l *lane) prepare(tasks []*task, set *locks.Set, as how) (b *batch, err err
 		return nil, err
 	}
 	b = &batch{number: l.number + 1, tx: tx, tasks: tasks, locks: set, settlements: make([]settlement, len(tasks)), how: as}
-	for _, step := range []func(context.Context, *batch) error{l.claim, l.lockRows, l.giveWay, l.lockRemotes, l.apply, l.write} {
+	for _, step := range []func(context.Context, *batch) error{l.claim, l.lockRows, l.lockRemotes, l.giveWay, l.apply, l.write} {
 		if err := step(l.life, b); err != nil {
 			return b, err
 		}

@@ -171,6 +171,7 @@ func (l *lane) lock(batch []*task) (*locks.Set, []*task) {
 	}
 	began := time.Now()
 	l.releases.Wait()
+	l.queue.asks()
 	set, err := l.locker.Acquire(l.life, names)
 	l.metrics.lockWait.Observe(time.Since(began).Seconds())
 	stage(batch, "lock", began, degradedCode(err))
@@ -250,8 +251,10 @@ const busyDoublings = 10
 const interruptedMax = 2
 
 func (l *lane) jitter() time.Duration {
-	return l.config.BackMin + rand.N(l.config.BackMax-l.config.BackMin) //nolint:gosec // a pause needs no secrecy
+	return l.config.BackMin + rand.N(jitterTimes*l.config.BackMin) //nolint:gosec // a pause needs no secrecy
 }
+
+const jitterTimes = 7
 
 // post runs the tasks in one transaction, repeats it where the error allows that, and answers. It returns what it gave
 // up at.
@@ -277,7 +280,7 @@ func (l *lane) post(tasks []*task, set *locks.Set) error {
 		l.metrics.failure(err)
 		switch class := store.ClassOf(err); {
 		case store.LockWait(err) && !as.skipLocked:
-			as.skipLocked = true
+			as.skipLocked, as.waited = true, true
 		case class == store.ClassAgain && !store.LockWait(err) && try < l.config.RepeatsMax:
 			time.Sleep(l.jitter())
 		case class == store.ClassServer && !lost:
@@ -379,10 +382,18 @@ func (l *lane) sendAway(b *batch) {
 	}
 	b.tasks, b.settlements = stay, settlements
 	l.metrics.skipped.Add(float64(len(away)))
+	// A row that was merely locked when this batch came, which waited for none, may be free in a moment.
+	var kept, passing []ledger.AccountID
 	for _, id := range b.busy {
-		l.kept[id] = true
+		if b.how.waited || l.kept[id] {
+			l.kept[id] = true
+			kept = append(kept, id)
+		} else {
+			passing = append(passing, id)
+		}
 	}
-	l.giveBack(away, keptPause, b.busy...)
+	l.queue.rest(kept, keptPause)
+	l.giveBack(away, l.jitter(), passing...)
 }
 
 // anyKept tells whether a row of the tasks was last seen in the hands of another transaction: once waited for in vain is

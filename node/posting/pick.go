@@ -36,7 +36,10 @@ func (q *queue) pick(now time.Time) (batch []*task, next time.Time) {
 			if q.reserve(t, now, reserved) {
 				next = sooner(next, t.since.Add(reserveUntil))
 			}
-		case !t.any(reserved) && q.fits(t, transfers, accounts) && t.state.CompareAndSwap(waiting, taken):
+		case !t.any(reserved) && q.fits(t, transfers, accounts):
+			if !t.state.CompareAndSwap(waiting, taken) {
+				continue // its caller has left just now
+			}
 			for _, id := range t.accounts {
 				accounts[id] = true
 			}

@@ -20,7 +20,8 @@ type queue struct {
 	resting map[ledger.AccountID]time.Time // accounts that were busy on another node: not to be tried before
 	closed  bool
 
-	patientUntil time.Time // no batch of a small part of what waits before
+	freed        map[string]bool // locks that were given back since a lane asked for some
+	patientUntil time.Time       // no batch of a small part of what waits before
 
 	onReserve func()        // told of each command whose accounts are kept for it
 	changed   chan struct{} // closed and replaced at each change
@@ -31,7 +32,7 @@ func newQueue(config Config, system string) *queue {
 		system:   system,
 		tasksMax: config.QueueMax, batchTransfersMax: config.BatchTransfersMax, batchAccountsMax: config.BatchAccountsMax,
 		inHand: map[ledger.AccountID]bool{}, resting: map[ledger.AccountID]time.Time{}, changed: make(chan struct{}),
-		onReserve: func() {},
+		freed: map[string]bool{}, onReserve: func() {},
 	}
 }
 
@@ -57,7 +58,9 @@ func (q *queue) giveBack(tasks []*task, delay time.Duration, elsewhere []ledger.
 	now := time.Now()
 	notBefore := now.Add(delay)
 	for _, id := range elsewhere {
-		q.resting[id] = notBefore
+		if !q.freed[accountLock(q.system, id)] {
+			q.resting[id] = notBefore
+		}
 	}
 	for _, t := range tasks {
 		if t.notBefore, t.queued = notBefore, now; slices.ContainsFunc(elsewhere, t.has) {
@@ -74,11 +77,30 @@ func (q *queue) giveBack(tasks []*task, delay time.Duration, elsewhere []ledger.
 	return dropped
 }
 
+// rest keeps accounts from being tried for a while.
+func (q *queue) rest(accounts []ledger.AccountID, length time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, id := range accounts {
+		q.resting[id] = time.Now().Add(length)
+	}
+}
+
+// asks begins to remember which locks are given back: a lane that is told that one of them is busy may hear it too late.
+func (q *queue) asks() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	clear(q.freed)
+}
+
 // free ends the rest of accounts, by the names of their locks: another node has given them back.
 func (q *queue) free(names []string) {
 	names = slices.Sorted(slices.Values(names))
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	for _, name := range names {
+		q.freed[name] = true
+	}
 	woken := false
 	for id := range q.resting {
 		if _, freed := slices.BinarySearch(names, accountLock(q.system, id)); freed {

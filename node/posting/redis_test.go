@@ -2,6 +2,7 @@ package posting_test
 
 import (
 	"bytes"
+	"context"
 	"net"
 	"strconv"
 	"sync"
@@ -279,6 +280,44 @@ func TestANodeIsToldWhenAnAccountIsFree(t *testing.T) {
 	}
 	if posted := w.posted(busy); posted != 109 || w.posted(free) != 111 {
 		t.Errorf("the balances are %d and %d, not 109 and 111", posted, w.posted(free))
+	}
+	w.verify()
+}
+
+// hasty is a locker whose names are free again before its caller hears that they are busy.
+type hasty struct {
+	*locks.Locker
+	meanwhile func() // after the first question
+}
+
+func (h *hasty) Acquire(ctx context.Context, names []string) (*locks.Set, error) {
+	set, err := h.Locker.Acquire(ctx, names)
+	h.meanwhile()
+	return set, err
+}
+
+func (h *hasty) OnFree(hear func(names []string)) {
+	heard := make(chan struct{})
+	tell := sync.OnceFunc(func() { close(heard) })
+	release := h.meanwhile
+	h.meanwhile = sync.OnceFunc(func() { release(); <-heard })
+	h.Locker.OnFree(func(names []string) { hear(names); tell() })
+}
+
+// An account that is given back while a lane is still being told that it is busy is tried again at once, too.
+func TestANodeIsToldWhenAnAccountIsFreeTooSoon(t *testing.T) {
+	t.Parallel()
+	const pause = time.Hour
+	w := newWorld(t)
+	prefix := newPrefix()
+	number := w.account(alice)
+	release := w.take(prefix, lockOf(number))
+	n := w.open(withLocker(&hasty{w.locker(prefix), release}), func(o *options) { o.engine.BackMin, o.engine.BackMax = pause, pause+1 })
+	if r := n.within(5*time.Second, fresh(deposit(number, 10))); !r.ok() {
+		t.Errorf("a command for an account that was free again: %v", r.err)
+	}
+	if busy := n.metric("busy_total"); busy != 1 {
+		t.Errorf("the account was busy %v times, not once", busy)
 	}
 	w.verify()
 }

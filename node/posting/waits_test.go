@@ -68,6 +68,39 @@ func TestAKeptRowStopsOnlyItsOwnCommands(t *testing.T) {
 	w.verify()
 }
 
+// keptPause is how long the engine leaves a kept row alone.
+const keptPause = 50 * time.Millisecond
+
+// A row that is merely locked when a batch comes that skips another one does not count as kept: it is waited for.
+func TestARowThatWasSkippedInPassingIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.LockWaitMax = time.Second
+	n := w.open()
+	kept, passing := n.funded(100), n.funded(100)
+	releases := []func(){w.lockRow(kept)}
+	answers := []<-chan result{n.start(fresh(deposit(kept, 1)))}
+	n.eventually("the kept row is left alone", func() bool { return n.metric("skipped_total") >= 1 })
+	open := n.plugged()
+	answers = append(answers, n.queue(fresh(deposit(passing, 1)))...)
+	releases = append(releases, w.lockRow(passing))
+	<-time.After(2 * keptPause) // both are due in the next batch
+	if waits := n.metric("failures_total", "again"); waits != 1 {
+		t.Errorf("%v rows were waited for, not the kept one alone", waits)
+	}
+	open()
+	n.eventually("the other row is waited for", func() bool { return n.metric("failures_total", "again") == 2 })
+	for _, release := range releases {
+		release()
+	}
+	for _, r := range receive(answers) {
+		if !r.ok() {
+			t.Errorf("a command whose row is free again: %v", r.err)
+		}
+	}
+	w.verify()
+}
+
 // Who keeps an account inside a batch may keep one of its holds as well: that too is waited for once.
 func TestAKeptHoldStopsOnlyItsOwnCommands(t *testing.T) {
 	t.Parallel()

@@ -41,6 +41,16 @@ func (c *Config) parseDSN(dsn string) (*mysql.Config, error) {
 	return parsed, nil
 }
 
+// parseDSNAt reads a DSN for another server of the same system. By TLS that one has to name itself, unless a name is set for all.
+func (c *Config) parseDSNAt(dsn, address string) (*mysql.Config, error) {
+	parsed, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return c.parseDSN(dsn) // which says so
+	}
+	parsed.Addr = address
+	return c.parseDSN(parsed.FormatDSN()) // the driver takes the name from the address as it reads
+}
+
 // session adds what only a server of a known dialect understands.
 func (c *Config) session(parsed *mysql.Config, d *dialect) {
 	parsed.Params[d.isolation] = "'READ-COMMITTED'"

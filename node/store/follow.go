@@ -2,17 +2,21 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"errors"
 	"fmt"
 	"net"
 	"sync"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // leader is the server that is the source now, with every connection that leads to it.
 type leader struct {
 	dialer net.Dialer
+	tls    map[string]*tls.Config // by address; nil in clear
 
 	mu      sync.Mutex
 	address string
@@ -49,6 +53,12 @@ func (l *leader) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return c, nil
 }
 
+// secure has the driver expect the certificate of whichever server is the source.
+func (l *leader) secure(_ context.Context, parsed *mysql.Config) error {
+	parsed.TLS = l.tls[l.current()]
+	return nil
+}
+
 func (l *leader) current() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,11 +89,12 @@ type candidate struct {
 // openCandidates prepares a connection to each of the servers, with the source's account.
 func (s *Store) openCandidates() error {
 	for _, address := range s.config.Candidates {
-		parsed, err := s.config.parseDSN(s.config.Source)
+		parsed, err := s.config.parseDSNAt(s.config.Source, address)
 		if err != nil {
 			return err
 		}
-		parsed.Addr, parsed.ReadTimeout = address, lookMax
+		s.leader.tls[address] = parsed.TLS
+		parsed.ReadTimeout = lookMax
 		db, err := pool(parsed, mariaDB(), 1)
 		if err != nil {
 			return err
@@ -151,14 +162,21 @@ func (s *Store) watchCandidates() {
 	}
 }
 
-// lead prepares the choice of the source among several servers.
-func (s *Store) lead(ctx context.Context, configured string) error {
-	s.leader = &leader{dialer: net.Dialer{Timeout: s.config.DialMax, KeepAlive: 15 * time.Second}, address: configured, open: map[*session]struct{}{}}
+// lead prepares the choice of the source among several servers, and makes the driver go where it is.
+func (s *Store) lead(ctx context.Context, configured *mysql.Config) error {
+	s.leader = &leader{
+		dialer: net.Dialer{Timeout: s.config.DialMax, KeepAlive: 15 * time.Second}, address: configured.Addr, open: map[*session]struct{}{},
+		tls: map[string]*tls.Config{configured.Addr: configured.TLS},
+	}
 	if err := s.openCandidates(); err != nil {
 		return fmt.Errorf("candidates: %w", err)
 	}
+	if len(s.candidates) == 0 {
+		return nil
+	}
 	s.findSource(ctx)
-	return nil
+	configured.DialFunc = s.leader.dial
+	return configured.Apply(mysql.BeforeConnect(s.leader.secure))
 }
 
 // sourceAddress is where the source is now.

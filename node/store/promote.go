@@ -205,8 +205,11 @@ func TakesWrites(ctx context.Context, config Config, to string) (takes bool, add
 	address = source.Addr
 	others := slices.DeleteFunc(slices.Clone(config.Candidates), func(c string) bool { return c == source.Addr || c == promoted.Addr })
 	for _, server := range append([]string{source.Addr}, others...) {
-		source.Addr = server
-		takes, failure := takesWrites(ctx, source)
+		asked, failure := config.parseDSNAt(config.Source, server)
+		if failure != nil {
+			return false, server, failure
+		}
+		takes, failure := takesWrites(ctx, asked)
 		if takes {
 			return true, server, nil
 		}

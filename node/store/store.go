@@ -84,11 +84,8 @@ func (s *Store) openSource(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.lead(ctx, parsed.Addr); err != nil {
+	if err := s.lead(ctx, parsed); err != nil {
 		return err
-	}
-	if len(s.candidates) > 0 {
-		parsed.DialFunc = s.leader.dial
 	}
 	if s.dialect, err = s.config.identify(ctx, parsed); err != nil {
 		return err

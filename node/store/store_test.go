@@ -45,6 +45,16 @@ func within(tb testing.TB, limit time.Duration, what string, condition func() bo
 	}
 }
 
+// waiting tells whether a statement runs for so long that it waits for a lock. (information_schema.innodb_trx shows nothing new
+// while it is read more often than ten times a second, by whomever.)
+func waiting(tb testing.TB, admin *sql.DB, statement string) bool {
+	tb.Helper()
+	var waits int
+	must(tb, admin.QueryRowContext(testContext(tb), `SELECT COUNT(*) FROM information_schema.PROCESSLIST
+		WHERE DB = DATABASE() AND INFO LIKE ? AND TIME_MS > 100 AND ID <> CONNECTION_ID()`, statement).Scan(&waits))
+	return waits > 0
+}
+
 func must(tb testing.TB, err error) {
 	tb.Helper()
 	if err != nil {

@@ -410,10 +410,7 @@ func TestWhatWaitedForAnAccountIsLater(t *testing.T) {
 	locked := make(chan error, 1)
 	go func() { locked <- lock(second) }()
 	within(t, testMax, "the second waits for the account", func() bool {
-		var waits int
-		must(t, admin.QueryRowContext(testContext(t), `SELECT COUNT(*) FROM information_schema.innodb_trx
-			WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE ?`, fmt.Sprintf("%%accounts%%(%d)%%", account.ID)).Scan(&waits))
-		return waits > 0
+		return waiting(t, admin, fmt.Sprintf("%%accounts%%(%d)%%", account.ID))
 	})
 	var freed time.Time
 	must(t, b.Source().QueryRowContext(testContext(t), "SELECT UTC_TIMESTAMP(6)").Scan(&freed))
