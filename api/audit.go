@@ -12,14 +12,18 @@ import (
 
 // Audit keeps records of who did what; *audit.Log does.
 type Audit interface {
-	Add(record audit.Record)
+	Add(record audit.Record) (kept bool)
 	Sync(ctx context.Context) error
 }
 
 // auditWaitMax bounds how long an answer is kept back until its record is stored.
 const auditWaitMax = 2 * time.Second
 
-// audit records what changes something, whatever came of it, and whoever was refused for what they are not. The record of
+// auditPathMax bounds what a record says of a path, which anybody may make as long as a request's head.
+const auditPathMax = 256
+
+// audit records what changes something, whatever came of it, and whoever was refused for what they are not; but not whom there
+// was no room for, as often as they ask. The record of
 // a payment follows within a moment, for the journal and the idempotency key tell of it already; anything else is not
 // answered before its record is stored, unless the database takes no records.
 func (x *exchange) audit() {
@@ -30,7 +34,8 @@ func (x *exchange) audit() {
 	status := x.fiber.Response().StatusCode()
 	signs := strings.HasPrefix(x.route.path, "/v1/auth/")
 	refused := status == fiber.StatusUnauthorized || status == fiber.StatusForbidden
-	if x.safe() && !signs && !refused {
+	crowd := status == fiber.StatusTooManyRequests || status == fiber.StatusServiceUnavailable
+	if crowd || x.safe() && !signs && !refused {
 		return
 	}
 	who := x.principal.Caller
@@ -41,9 +46,16 @@ func (x *exchange) audit() {
 	if on == "" || !strings.HasPrefix(on, "/") || signs { // the address of a provider tells nothing, and a lot
 		on = string(x.fiber.Request().URI().Path())
 	}
-	log.Add(audit.Record{
+	if len(on) > auditPathMax {
+		on = strings.ToValidUTF8(on[:auditPathMax], "")
+	}
+	kept := log.Add(audit.Record{
 		At: x.server.deps.Now().UTC(), Who: who, What: x.route.name(), On: on, From: x.address(), Status: status, Request: x.id,
 	})
+	if !kept {
+		x.server.deps.Logger.Error("an audit record is lost, because too many wait for the database", "request_id", x.id)
+		return
+	}
 	if x.keepsBooks() || status >= fiber.StatusBadRequest { // nothing was changed, or nobody knows
 		return
 	}

@@ -94,7 +94,7 @@ func reasonOf(err error) string {
 func (x *exchange) servePeer(serve func(x *exchange) error) error {
 	verified, err := x.believe()
 	if err != nil {
-		return err
+		return x.limitRefused(err)
 	}
 	x.peer = verified.Peer
 	if err := serve(x); err != nil {

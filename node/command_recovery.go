@@ -89,7 +89,8 @@ migrate'). It needs mysql.migrate, for it empties tables. Until it has ended no 
 again.
 
 The system begins a new epoch and is unreconciled: it serves what stays inside it, and transfers to and from other systems
-wait. Run 'lockstep reconcile' next. Replicas follow by themselves.`
+wait. Add the peers that were made since the backup again ('lockstep peers add'): of those that it does not know nothing is
+asked. Then run 'lockstep reconcile'. Replicas follow by themselves.`
 }
 
 // Run replaces the data.
@@ -110,7 +111,7 @@ func (c *RestoreCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "%s is as it was at %s, and in epoch %d. Start its nodes, then run:\n  lockstep reconcile --config %s\n",
+	_, err = fmt.Fprintf(out, "%s is as it was at %s, and in epoch %d. Add the peers again that it has had since, start its nodes, then run:\n  lockstep reconcile --config %s\n",
 		restored.System, restored.TakenAt.Format(time.RFC3339), restored.Began, c.Config)
 	return err
 }

@@ -43,7 +43,7 @@ func (a *Authority) Register(ctx context.Context, username, password string, fro
 		return Session{}, ledger.Refuse(ledger.UsernameTaken, "the username %s is taken", username)
 	}
 	from.By = byPassword
-	return a.StartSession(ctx, user, from)
+	return a.start(ctx, id, hash, from)
 }
 
 // Login starts a session for a name and its password. Whoever fails hears the same, after the same work, whether the name
@@ -51,51 +51,51 @@ func (a *Authority) Register(ctx context.Context, username, password string, fro
 // with Forbidden a person who was shut out, with Overloaded when too many sign in at once, and with SourceUnavailable.
 func (a *Authority) Login(ctx context.Context, username, password string, from From) (Session, error) {
 	username = strings.ToLower(strings.TrimSpace(username))
-	user, err := a.prove(ctx, username, password, from.Address)
+	user, hash, err := a.prove(ctx, username, password, from.Address)
 	if err != nil {
 		return Session{}, err
 	}
 	from.By = byPassword
-	return a.StartSession(ctx, user, from)
+	return a.start(ctx, user.ID, hash, from)
 }
 
-// prove checks a password under the throttle.
-func (a *Authority) prove(ctx context.Context, username, password, address string) (User, error) {
+// prove checks a password under the throttle, and returns its hash as well.
+func (a *Authority) prove(ctx context.Context, username, password, address string) (User, string, error) {
 	if !usernameForm.MatchString(username) || len(password) > passwordBytes {
-		return User{}, wrongCredentials() // nobody has such a name or password
+		return User{}, "", wrongCredentials() // nobody has such a name or password
 	}
 	uses := []use{ratePair.of("pair", username, address), rateAddress.of("address", address)}
 	if err := a.throttle.refused(uses...); err != nil {
-		return User{}, err
+		return User{}, "", err
 	}
 	user, hash, err := a.userByName(ctx, username)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return User{}, a.failed("sign in", err)
+		return User{}, "", a.failed("sign in", err)
 	}
 	known, err := a.signedInFrom(ctx, user.ID, address)
 	if err != nil {
-		return User{}, a.failed("sign in", err)
+		return User{}, "", a.failed("sign in", err)
 	}
 	if !known {
 		uses = append(uses, rateName.of("name", username))
 	}
 	if err := a.throttle.take(ctx, uses...); err != nil {
-		return User{}, a.failed("sign in", err)
+		return User{}, "", a.failed("sign in", err)
 	}
 	right, err := a.hasher.check(ctx, password, hash)
 	if err != nil {
-		return User{}, a.failed("sign in", errors.Join(err, a.throttle.giveBack(ctx, uses...)))
+		return User{}, "", a.failed("sign in", errors.Join(err, a.throttle.giveBack(ctx, uses...)))
 	}
 	if !right {
-		return User{}, wrongCredentials()
+		return User{}, "", wrongCredentials()
 	}
 	if err := a.throttle.giveBack(ctx, uses...); err != nil {
-		return User{}, a.failed("sign in", err)
+		return User{}, "", a.failed("sign in", err)
 	}
 	if a.hasher.outdated(hash) {
-		a.rehash(ctx, user, password, hash)
+		hash = a.rehash(ctx, user, password, hash)
 	}
-	return user, nil
+	return user, hash, nil
 }
 
 func wrongCredentials() error {
@@ -118,16 +118,29 @@ func (a *Authority) signedInFrom(ctx context.Context, userID, address string) (b
 	return err == nil, err
 }
 
-// rehash replaces a hash of an older cost, unless the password was changed meanwhile. Failing is no harm: the old one
-// stays good.
-func (a *Authority) rehash(ctx context.Context, user User, password, old string) {
+// rehash replaces a hash of an older cost, unless the password was changed meanwhile, and returns the one that stays. Failing is no
+// harm: the old one stays good.
+func (a *Authority) rehash(ctx context.Context, user User, password, old string) string {
 	fresh, err := a.hasher.make(ctx, password)
 	if err == nil {
-		_, err = a.config.DB.ExecContext(ctx, "UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?", fresh, user.ID, old)
+		var replaced bool
+		if replaced, err = changesOne(a.config.DB.ExecContext(ctx, "UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?", fresh, user.ID, old)); replaced {
+			return fresh
+		}
 	}
 	if err != nil {
 		a.config.Logger.Warn("cannot renew the hash of a password", "user", user.ID, "error", err)
 	}
+	return old
+}
+
+// changesOne tells whether an UPDATE has found its row.
+func changesOne(result sql.Result, err error) (bool, error) {
+	if err != nil {
+		return false, err
+	}
+	rows, err := result.RowsAffected()
+	return rows == 1, err
 }
 
 // ChangePassword gives a person another password and ends their other sessions, on all nodes. It refuses as Login does, and
@@ -143,7 +156,8 @@ func (a *Authority) ChangePassword(ctx context.Context, userID, session, current
 	if err := checkPassword(user.Username, next); err != nil {
 		return err
 	}
-	if _, err := a.prove(ctx, user.Username, current, address); err != nil {
+	_, shown, err := a.prove(ctx, user.Username, current, address)
+	if err != nil {
 		return err
 	}
 	hash, err := a.hasher.make(ctx, next)
@@ -152,14 +166,16 @@ func (a *Authority) ChangePassword(ctx context.Context, userID, session, current
 	}
 	var ended []string
 	err = a.inTx(ctx, func(tx *sql.Tx) error {
-		ended, err = a.endIn(ctx, tx, endedByPassword, "user_id = ? AND expires_at > ? AND id <> ?", userID, a.now(), session)
-		if err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, "UPDATE users SET password_hash = ? WHERE id = ?", hash, userID); err != nil {
+		// First: a session that starts meanwhile is there when the sessions are ended, or sees the new hash.
+		written, err := changesOne(tx.ExecContext(ctx, "UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?", hash, userID, shown))
+		switch {
+		case err != nil:
 			return fmt.Errorf("write the password: %w", err)
+		case !written:
+			return wrongCredentials() // it was changed meanwhile
 		}
-		return nil
+		ended, err = a.endIn(ctx, tx, endedByPassword, "user_id = ? AND expires_at > ? AND id <> ?", userID, a.now(), session)
+		return err
 	})
 	if err != nil {
 		return a.failed("change a password", err)

@@ -280,6 +280,42 @@ func TestAnEndedSessionIsRefusedEverywhereAtOnce(t *testing.T) {
 	}
 }
 
+// A password that is changed while somebody is signing in with it, or changing it, is of no use any more: no session begins that
+// the change has not ended.
+func TestAPasswordThatWasChangedMeanwhileProvesNothing(t *testing.T) {
+	t.Parallel()
+	for name, use := range map[string]func(n node, s auth.Session) error{
+		"login": func(n node, _ auth.Session) error {
+			_, err := n.login(t, "alice", password, home)
+			return err
+		},
+		"change": func(n node, s auth.Session) error {
+			return n.ChangePassword(t.Context(), s.User.ID, s.ID, password, "eight narrow bridges", home)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			here, elsewhere, _ := twoNodes(t)
+			session := here.register(t, "alice")
+			changing, err := here.db.Source().BeginTx(t.Context(), nil)
+			must(t, err)
+			defer func() { _ = changing.Rollback() }()
+			_, err = changing.ExecContext(t.Context(), "UPDATE users SET password_hash = 'another' WHERE id = ?", session.User.ID)
+			must(t, err)
+			used := make(chan error, 1)
+			go func() { used <- use(elsewhere, session) }()
+			for elsewhere.Stats().PasswordChecks == 0 && t.Context().Err() == nil { // it has read the old hash by then
+				time.Sleep(time.Millisecond)
+			}
+			must(t, changing.Commit())
+			wantCode(t, <-used, ledger.InvalidCredentials)
+			if sessions := here.count(t, "SELECT COUNT(*) FROM sessions"); sessions != 1 {
+				t.Errorf("there are %d sessions, not the first one alone", sessions)
+			}
+		})
+	}
+}
+
 // A session ends when nobody uses it for a week, and after thirty days in any case; a refresh token that the database
 // does not have is nobody's.
 func TestSessionsEndByThemselves(t *testing.T) {
@@ -304,6 +340,9 @@ func TestSessionsEndByThemselves(t *testing.T) {
 		wantCode(t, err, ledger.Unauthenticated)
 	}
 	clock.Advance(200 * 24 * time.Hour)
+	crowd := strings.TrimSuffix(strings.Repeat("(RANDOM_BYTES(32), '2020-01-01'),", 1200), ",") // more than one statement removes
+	_, err = here.db.Source().ExecContext(t.Context(), "INSERT INTO throttles (bucket, free_from) VALUES "+crowd)
+	must(t, err)
 	here.Sweep(t.Context())
 	for _, table := range []string{"refresh_tokens", "sessions", "throttles", "denials"} {
 		if left := here.count(t, "SELECT COUNT(*) FROM "+table); left != 0 {

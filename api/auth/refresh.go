@@ -80,7 +80,7 @@ func (a *Authority) refresh(ctx context.Context, token string, hash [sha256.Size
 			_, err := a.endIn(ctx, tx, endedByReuse, "id = ?", found.session)
 			return err
 		}
-		if s.User, err = a.admitted(ctx, tx, found.userID); err != nil {
+		if s.User, _, err = a.admitted(ctx, tx, found.userID); err != nil {
 			return err
 		}
 		s.Refresh = a.successor(token)

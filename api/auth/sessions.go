@@ -69,6 +69,12 @@ type SessionRow struct {
 // StartSession starts a session of a person who has just proved who they are, with tokens that every node knows. It
 // refuses with Forbidden when the person was shut out meanwhile, and with SourceUnavailable.
 func (a *Authority) StartSession(ctx context.Context, user User, from From) (Session, error) {
+	return a.start(ctx, user.ID, "", from)
+}
+
+// start starts a session of a person who has shown the password with this hash, or who has shown none. One that was changed
+// since proves nothing any more: the change has ended the sessions that there were, and this one was not among them.
+func (a *Authority) start(ctx context.Context, id, shown string, from From) (Session, error) {
 	refresh, err := a.newRefresh()
 	if err != nil {
 		return Session{}, err
@@ -76,12 +82,15 @@ func (a *Authority) StartSession(ctx context.Context, user User, from From) (Ses
 	now := a.now()
 	s := Session{ID: uuid.NewString(), Refresh: refresh, RefreshUntil: now.Add(sessionIdleMax)}
 	err = a.inTx(ctx, func(tx *sql.Tx) error {
-		var err error
-		if s.User, err = a.admitted(ctx, tx, user.ID); err != nil {
+		hash, err := "", error(nil)
+		if s.User, hash, err = a.admitted(ctx, tx, id); err != nil {
 			return err
 		}
+		if shown != "" && hash != shown {
+			return wrongCredentials()
+		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO sessions (id, user_id, began_by, address, agent, created_at, refreshed_at, expires_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, s.ID, user.ID, cutASCII(from.By, issuerMax), cutASCII(from.Address, addressMax),
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, s.ID, id, cutASCII(from.By, issuerMax), cutASCII(from.Address, addressMax),
 			cutASCII(from.Agent, agentMax), now, now, s.RefreshUntil)
 		if err != nil {
 			return fmt.Errorf("insert the session: %w", err)
@@ -94,18 +103,19 @@ func (a *Authority) StartSession(ctx context.Context, user User, from From) (Ses
 	return a.withAccess(s)
 }
 
-// admitted reads a person who may have a session, and keeps them from being shut out before the transaction ends.
-func (a *Authority) admitted(ctx context.Context, tx *sql.Tx, id string) (User, error) {
-	user, _, err := scanUser(tx.QueryRowContext(ctx, "SELECT "+userColumns+" FROM users WHERE id = ? LOCK IN SHARE MODE", id))
+// admitted reads a person who may have a session, with the hash of their password, and keeps them from being shut out, and the
+// password from being changed, before the transaction ends.
+func (a *Authority) admitted(ctx context.Context, tx *sql.Tx, id string) (User, string, error) {
+	user, hash, err := scanUser(tx.QueryRowContext(ctx, "SELECT "+userColumns+" FROM users WHERE id = ? LOCK IN SHARE MODE", id))
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return User{}, ledger.Refuse(ledger.Unauthenticated, "the person is not known any more; sign in again")
+		return User{}, "", ledger.Refuse(ledger.Unauthenticated, "the person is not known any more; sign in again")
 	case err != nil:
-		return User{}, fmt.Errorf("read the user: %w", err)
+		return User{}, "", fmt.Errorf("read the user: %w", err)
 	case user.disabled:
-		return User{}, ledger.Refuse(ledger.Forbidden, "an operator has shut this person out")
+		return User{}, "", ledger.Refuse(ledger.Forbidden, "an operator has shut this person out")
 	}
-	return user, nil
+	return user, hash, nil
 }
 
 // withAccess gives a session its access token.

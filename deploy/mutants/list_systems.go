@@ -237,6 +237,14 @@ var systemsMutants = []mutant{
 		failure: "payer and payee have 400 601",
 	},
 	{
+		name: "sent-back-and-credited",
+		file: "node/ledger/promise.go",
+		old:  "		c.sentBack(b)\n",
+		new:  "		c.sentBack(b) && false\n",
+		pkg:  "./node/ledger", test: "TestWhatWasSentBackIsNotCreditedToAnAccount",
+		failure: "the account and suspense have [160 0], want [100 60]",
+	},
+	{
 		name: "posted-otherwise",
 		file: "node/ledger/recover.go",
 		old:  "return m.State == Posted && r.same(m)",

@@ -79,8 +79,8 @@ func (l *Log) Close(context.Context) error {
 // Stats counts the records that were written, and those that were lost because too many waited.
 func (l *Log) Stats() (written, lost uint64) { return l.written.Load(), l.lost.Load() }
 
-// Add takes a record. It never waits.
-func (l *Log) Add(r Record) {
+// Add takes a record. It never waits: when too many do, the record is counted and lost, and Add says so.
+func (l *Log) Add(r Record) (kept bool) {
 	line, err := json.Marshal(r)
 	if err != nil {
 		panic(fmt.Sprintf("audit: marshal a record: %v", err)) // texts, a number and a time always marshal
@@ -89,11 +89,12 @@ func (l *Log) Add(r Record) {
 	defer l.mu.Unlock()
 	if l.waiting.Len()+len(line) >= waitingBytes {
 		l.lost.Add(1)
-		return
+		return false
 	}
 	l.waiting.Write(line)
 	l.waiting.WriteByte('\n')
 	l.entries++
+	return true
 }
 
 // Sync waits until all records that were added before are stored, or ctx ends.

@@ -177,7 +177,8 @@ func (c Credit) book(b *Book, next Remittance, transfer Transfer, promised bool)
 		payee.PendingCredit -= amount
 		b.expose(c.exposure(), func(e *Exposure) { e.Reserved -= amount })
 	}
-	stray := !there || payee.Status == Closed || payee.Currency != transfer.Amount.Currency || payee.canReceive(transfer.To, amount) != nil
+	stray := !there || payee.Status == Closed || payee.Currency != transfer.Amount.Currency || payee.canReceive(transfer.To, amount) != nil ||
+		c.sentBack(b)
 	if stray {
 		payee = b.stripe(SuspenseSerial, transfer.Amount.Currency)
 	}
@@ -197,6 +198,13 @@ func (c Credit) book(b *Book, next Remittance, transfer Transfer, promised bool)
 		c.sendBack(b, transfer)
 	}
 	return Result{Transfer: &transfer, Remittance: &next}, nil
+}
+
+// sentBack tells whether the return is there already, since a restored system has heard of it first: it takes from suspense what this
+// credit brings there, whether the account could take it by now or not.
+func (c Credit) sentBack(b *Book) bool {
+	returned, begun := b.remittances[ReturnOf(c.ID)]
+	return begun && c.mayReturn() && returned.Payer == b.System && (returned.State == Pending || returned.State == Posted)
 }
 
 // sendBack begins the return of what went to suspense, unless it was begun before. Nobody else takes from there, so that the

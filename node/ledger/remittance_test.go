@@ -377,6 +377,31 @@ func TestNothingIsDecidedBeforeTheBooksAreReconciled(t *testing.T) {
 	}
 }
 
+// A system that was restored to before it credited a payment to nobody and sent it back may hear of the return first. The account
+// that is open again does not get what its payer has back.
+func TestWhatWasSentBackIsNotCreditedToAnAccount(t *testing.T) {
+	t.Parallel()
+	id, suspense := ledger.ReturnOf(remitted), (ledger.Lane{Node: 1}).Stripe(ledger.SuspenseSerial, "KRW")
+	for state, back := range map[ledger.State]bool{ledger.Posted: true, ledger.Pending: true, ledger.Refused: false, ledger.Voided: false} {
+		rows := newRemoteRows()
+		rows.remittances[id] = ledger.Remittance{ID: id, Payer: own, Payee: peer, State: state, Transfer: &ledger.Transfer{
+			ID: id, Kind: ledger.Returned, State: state, From: number(own, 1000), To: number(peer, 1000), Amount: won(60),
+		}}
+		late := credit()
+		late.PayeeEpoch = ownEpoch - 1
+		if got, code := rows.do(late); code != "" || got.State != ledger.Posted {
+			t.Fatalf("with a return that is %s the credit is answered %q", state, code)
+		}
+		want := map[bool][2]int64{true: {100, 60}, false: {160, 0}}[back]
+		if got := [2]int64{rows.accounts[1000].Posted, rows.accounts[suspense].Posted}; got != want {
+			t.Errorf("with a return that is %s the account and suspense have %v, want %v", state, got, want)
+		}
+		if rows.sagas[id] {
+			t.Errorf("with a return that is %s another one begins", state)
+		}
+	}
+}
+
 // The id of a return follows from that of the transfer alone, and shows what it is.
 func TestAReturnHasOneID(t *testing.T) {
 	const want = "0e7d47d3-2e42-8714-9b08-c5df29211dd9"
