@@ -452,7 +452,7 @@ var engineMutants = []mutant{
 		old:  "if l.queue.isPatient(len(ready), len(busy)) {",
 		new:  "if len(ready) < 0 {",
 		pkg:  "./node/posting", test: "TestASmallPartOfWhatWaitsIsPutOffForAMoment",
-		failure: "no batch was put off",
+		failure: "a small part of what waits made a batch of its own",
 	},
 	{
 		name: "small-part-next",
@@ -460,7 +460,7 @@ var engineMutants = []mutant{
 		old:  "	if until := q.putOff(now); !until.IsZero() {",
 		new:  "	if until := q.putOff(now); until.IsZero() && q == nil {",
 		pkg:  "./node/posting", test: "TestASmallPartOfWhatWaitsIsPutOffForAMoment",
-		failure: "made a batch of its own after",
+		failure: "a small part of what waits made a batch of its own",
 	},
 	{
 		name: "half-put-off",
