@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -124,8 +125,7 @@ func (t *target) genuine(ctx context.Context, system string) (stated string, err
 	}
 }
 
-// watchParked looks for the dead letters from now on, because nodes remove those soon whose statement says what the books say. The
-// function that it returns waits for what it has seen.
+// watchParked looks for the dead letters from now on. The function that it returns waits for what it has seen.
 func (t *target) watchParked(ctx context.Context, system string, bad map[string]events.Message) func(context.Context) error {
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	seen := make(chan error, 1)
@@ -144,13 +144,18 @@ func (t *target) watchParked(ctx context.Context, system string, bad map[string]
 	}
 }
 
-// parked waits until each poison was found among the dead letters, for as long as ctx lasts.
+// parked waits until each poison was found among the dead letters, or was there as the nodes' logs say, for as long as ctx lasts:
+// nodes remove those soon whose statement says what the books say, at their start at once.
 func (t *target) parked(ctx context.Context, system string, bad map[string]events.Message, found map[string]bool) error {
 	return t.withBus(ctx, system, func(bus *events.Bus) error {
-		for {
+		for next := time.Now().Add(logsRead); ; {
 			letters, err := bus.DeadLetters(ctx, lettersMost)
 			for _, letter := range letters {
 				found[letter.MessageID] = true
+			}
+			if time.Now().After(next) {
+				err = errors.Join(err, t.findLogged(system, bad, found))
+				next = time.Now().Add(logsRead)
 			}
 			var missing []string
 			for wrong, m := range bad {
@@ -167,6 +172,26 @@ func (t *target) parked(ctx context.Context, system string, bad map[string]event
 			}
 		}
 	})
+}
+
+const logsRead = 3 * time.Second // they are long
+
+// findLogged finds the poisons of which a node's log says that it has parked them.
+func (t *target) findLogged(system string, bad map[string]events.Message, found map[string]bool) error {
+	logs, all := filepath.Glob(filepath.Join(t.dir, "logs", system+"-node-*.log"))
+	for _, log := range logs {
+		text, err := os.ReadFile(log)
+		all = errors.Join(all, err)
+		for line := range bytes.Lines(text) {
+			if !bytes.Contains(line, []byte(`"event is a dead letter"`)) {
+				continue
+			}
+			for _, m := range bad {
+				found[m.ID] = found[m.ID] || bytes.Contains(line, []byte(m.ID))
+			}
+		}
+	}
+	return all
 }
 
 // settleAll makes room for the next letters.
