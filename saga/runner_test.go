@@ -67,6 +67,9 @@ func TestNoTwoClaimsGetOneSagaWhileTheLeaseHolds(t *testing.T) {
 		work.Go(func() {
 			for {
 				claimed, err := f.log.Claim(testContext(t), []string{"k", "other"}, owner, 7, time.Minute)
+				if number(err) == 1213 { // a claim that the server has undone is repeated, as a Runner does
+					continue
+				}
 				mutex.Lock()
 				full := err != nil || len(owners) == sagas
 				for _, s := range claimed {
