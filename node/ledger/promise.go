@@ -11,6 +11,7 @@ type Promise struct {
 	From, To    Number
 	Amount      Money
 	Description string
+	Reconciling bool // said in answer to a reconciliation, after the peer's epoch was noted
 }
 
 // accounts is the payee, and our stripe of the peer's settlement account.
@@ -28,6 +29,18 @@ func (p Promise) same(r *Remittance) bool {
 
 // stale tells whether the peer has since begun another epoch: what it said before counts no more.
 func (p Promise) stale(b *Book) bool { return p.Epoch < b.exposures[p.exposure()].Epoch }
+
+// counts refuses what the peer has decided and what may be over: while the books are not reconciled its epoch may be among what
+// they have forgotten.
+func (p Promise) counts(b *Book) error {
+	if err := b.mayDecide(); err != nil && !p.Reconciling {
+		return err
+	}
+	if p.stale(b) {
+		return errStale(p.ID)
+	}
+	return nil
+}
 
 func errStale(id TransferID) *Error {
 	return Refuse(StaleEpoch, "%s was said in an epoch of the peer that is over", id)
@@ -76,6 +89,9 @@ func (p Prepare) Apply(b *Book) (Result, error) {
 		ExpiresAt: b.Now.Add(p.AskAfter), CreatedAt: b.Now,
 	}
 	if refusal := p.reserve(b, &next); refusal != nil {
+		if p.ID.Returns() && (refusal.Code == PeerCapExceeded || refusal.Code == BalanceOutOfRange) {
+			return Result{}, refusal // it passes, and the return is tried for weeks
+		}
 		next.State, next.Failure, next.FinishedAt = Refused, refusal.Code, b.Now
 	}
 	b.putRemittance(next)
@@ -144,16 +160,19 @@ func (c Credit) Exposures() []ExposureKey { return []ExposureKey{c.exposure()} }
 // Apply books the credit, once.
 func (c Credit) Apply(b *Book) (Result, error) {
 	found, there := b.remittances[c.ID]
+	counts := c.counts(b)
 	switch {
 	case there && found.State == Posted && c.same(found):
 		return Result{Remittance: found, Transfer: found.Transfer}, nil
-	case c.stale(b):
-		return Result{}, errStale(c.ID)
+	case counts != nil:
+		return Result{}, counts
 	case there && (found.State != Pending || !c.same(found)):
 		return Result{}, Refuse(TransferConflict, "%s is %s here, and the peer says that it is committed", c.ID, found.State)
 	case there:
 		return c.book(b, *found, *found.Transfer, true)
-	case c.PayeeEpoch >= b.epoch(c.OwnEpoch):
+	case c.OwnEpoch < b.ownEpoch: // it may have to be returned, and was not locked for that
+		return Result{}, Refuse(RequestInProgress, "this system has begun another epoch since %s was heard", c.ID)
+	case c.PayeeEpoch >= c.OwnEpoch:
 		return Result{}, Refuse(TransferConflict, "the peer committed %s, which was never promised in this epoch", c.ID)
 	case !b.exposures[c.exposure()].admits(c.Amount.Minor):
 		return Result{}, Refuse(PeerCapExceeded, "%s was promised before this system was restored, and is above the peer's cap", c.ID)
@@ -245,11 +264,12 @@ func (r Release) Exposures() []ExposureKey { return []ExposureKey{r.exposure()} 
 // Apply ends the promise, once.
 func (r Release) Apply(b *Book) (Result, error) {
 	found, there := b.remittances[r.ID]
+	counts := r.counts(b)
 	switch {
 	case there && (found.State == Voided || found.State == Refused) && found.Payer == r.Peer.System:
 		return Result{Remittance: found}, nil
-	case r.stale(b):
-		return Result{}, errStale(r.ID)
+	case counts != nil:
+		return Result{}, counts
 	case there && (found.State != Pending || !r.same(found)):
 		return Result{}, Refuse(TransferConflict, "%s is %s here, and the peer says that it is aborted", r.ID, found.State)
 	case !there:

@@ -45,7 +45,7 @@ func (r Recover) Exposures() []ExposureKey { return []ExposureKey{{r.Peer.System
 func (r Recover) Apply(b *Book) (Result, error) {
 	found, there := b.remittances[r.ID]
 	switch {
-	case there && r.Agrees(found):
+	case there && found.State == Posted && r.same(found):
 		return Result{Remittance: found, Transfer: found.Transfer}, nil
 	case there && (found.State != Pending || !r.same(found)):
 		return Result{}, Refuse(TransferConflict, "%s is %s here, and the peer has credited it on our own word", r.ID, found.State)
@@ -66,9 +66,6 @@ func (r Recover) Apply(b *Book) (Result, error) {
 
 // unknownLanguage stands for that of a client's request that is lost, or that there never was.
 const unknownLanguage = "en"
-
-// Agrees tells whether the remittance is posted here as our own word says: there is nothing to recover then, and never will be.
-func (r Recover) Agrees(m *Remittance) bool { return m.State == Posted && r.same(m) }
 
 // same tells whether a remittance that is there moves what our own word says.
 func (r Recover) same(m *Remittance) bool {

@@ -102,7 +102,8 @@ func (c Conclude) Remittances() []TransferID { return []TransferID{c.ID} }
 func (c Conclude) Exposures() []ExposureKey { return []ExposureKey{{c.Peer.System, c.Currency}} }
 
 // Apply decides, or shows what was decided. A promise counts in the epoch only in which it was asked for: in the one before,
-// this system may have given the transfer up, and have told so, and have lost that.
+// this system may have given the transfer up, and have told so, and have lost that. So does one of an earlier epoch of the peer,
+// which may have lost it.
 func (c Conclude) Apply(b *Book) (Result, error) {
 	found, there := b.remittances[c.ID]
 	if !there || found.Payer != b.System {
@@ -116,6 +117,9 @@ func (c Conclude) Apply(b *Book) (Result, error) {
 	}
 	if c.End == Posted && c.Epoch < b.ownEpoch {
 		return Result{}, Refuse(StaleEpoch, "%s was promised in an epoch of this system that is over; the peer is asked again", c.ID)
+	}
+	if c.End == Posted && c.PayeeEpoch < b.exposures[c.Exposures()[0]].Epoch {
+		return Result{}, Refuse(StaleEpoch, "%s was promised in an epoch of the peer that is over; it is asked again", c.ID)
 	}
 	next, transfer := *found, *found.Transfer
 	payer, there := b.accounts[transfer.PayerID]

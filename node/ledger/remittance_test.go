@@ -359,21 +359,89 @@ func TestARefusedPrepareStaysRefused(t *testing.T) {
 // never was.
 func TestNothingIsDecidedBeforeTheBooksAreReconciled(t *testing.T) {
 	t.Parallel()
-	pending := newRemoteRows()
+	pending, promise := newRemoteRows(), newRemoteRows()
 	pending.do(remit())
+	promise.do(prepare())
 	for name, c := range map[string]struct {
 		rows *remoteRows
 		step ledger.RemoteOperation
 	}{
 		"hold": {newRemoteRows(), remit()}, "promise": {newRemoteRows(), prepare()}, "pivot": {pending, conclude(ledger.Posted)},
 		"abort": {pending, conclude(ledger.Voided)}, "close": {newRemoteRows(), closing(peer, own)},
-		"credited": {newRemoteRows(), noteCredit()},
+		"credited": {newRemoteRows(), noteCredit()}, "credit": {promise, credit()}, "release": {promise, release()},
+		"tombstone": {newRemoteRows(), release()},
 	} {
 		c.rows.reconciled = false
 		before := c.rows.content()
 		if _, code := c.rows.do(c.step); code != ledger.SourceUnavailable || !reflect.DeepEqual(before, c.rows.content()) {
 			t.Errorf("%s: answered %q, or changed something", name, code)
 		}
+	}
+	answered := credit()
+	answered.Reconciling = true
+	if got, code := promise.do(answered); code != "" || got.State != ledger.Posted {
+		t.Errorf("a credit that the peer shows to a reconciliation: %q", code)
+	}
+}
+
+// A promise may be lost with the epoch in which it was made; nothing is decided on it before the peer has made it again.
+func TestNothingIsDecidedOnAPromiseOfAnEpochThatIsOver(t *testing.T) {
+	t.Parallel()
+	rows := newRemoteRows()
+	rows.do(remit())
+	earlier := conclude(ledger.Posted)
+	earlier.PayeeEpoch--
+	before := rows.content()
+	if _, code := rows.do(earlier); code != ledger.StaleEpoch || !reflect.DeepEqual(before, rows.content()) {
+		t.Errorf("answered %q, or changed something", code)
+	}
+	abort := conclude(ledger.Voided)
+	if got, code := rows.do(abort); code != "" || got.State != ledger.Voided {
+		t.Errorf("giving up needs no promise: %q", code)
+	}
+}
+
+// A credit was locked for what the node knew. If an epoch has begun since, it may have to be returned, for which more is locked.
+func TestACreditThatAnEpochHasOvertakenComesAgain(t *testing.T) {
+	t.Parallel()
+	late := credit()
+	late.To, late.PayeeEpoch, late.OwnEpoch = number(own, 1009), ownEpoch-1, ownEpoch-1
+	rows := newRemoteRows()
+	before := rows.content()
+	if _, code := rows.do(late); code != ledger.RequestInProgress || !reflect.DeepEqual(before, rows.content()) {
+		t.Errorf("answered %q, or changed something", code)
+	}
+	late.OwnEpoch = ownEpoch
+	if _, code := rows.do(late); code != "" || !rows.sagas[ledger.ReturnOf(remitted)] {
+		t.Errorf("again: %q, sagas %v", code, rows.sagas)
+	}
+}
+
+// A return is tried for weeks: what keeps it out for now is not remembered.
+func TestAReturnIsRefusedForGoodByWhatLastsOnly(t *testing.T) {
+	t.Parallel()
+	step := prepare()
+	step.ID, step.Amount = ledger.ReturnOf(remitted), won(151)
+	rows := newRemoteRows()
+	if got, code := rows.do(step); code != ledger.PeerCapExceeded || len(rows.remittances) > 0 {
+		t.Errorf("above the cap: %+v, %q", got, code)
+	}
+	full := rows.accounts[1000]
+	full.Posted = 1<<63 - 1
+	rows.accounts[1000] = full
+	step.Amount = won(60)
+	if got, code := rows.do(step); code != ledger.BalanceOutOfRange || len(rows.remittances) > 0 {
+		t.Errorf("into a full account: %+v, %q", got, code)
+	}
+	full.Posted = 0
+	rows.accounts[1000] = full
+	if got, code := rows.do(step); code != "" || got.State != ledger.Pending {
+		t.Errorf("when both have passed: %+v, %q", got, code)
+	}
+	step = prepare()
+	step.ID, step.To = ledger.ReturnOf("another"), number(own, 1009)
+	if got, code := rows.do(step); code != "" || got.State != ledger.Refused {
+		t.Errorf("to nobody: %+v, %q", got, code)
 	}
 }
 

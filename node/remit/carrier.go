@@ -44,7 +44,7 @@ func (c *Carrier) Publish(ctx context.Context, m saga.Message) error {
 const eventsMax = 400
 
 // PublishAll implements saga.Packer: it tells one destination all events of a kind in one message, or a few. A message's id
-// follows from all that it tells, so that the broker drops a plain repeat, and nothing that tells of anything more; other
+// follows from all that it tells and the epoch, so that the broker drops a plain repeat, and nothing that tells of anything more; other
 // repeats are dropped by whoever hears them.
 func (c *Carrier) PublishAll(ctx context.Context, messages []saga.Message) error {
 	to, read := messages[0].Destination, c.decided
@@ -216,7 +216,7 @@ func (c *Carrier) publish(ctx context.Context, subject string, list []events.Eve
 	}
 	of := sha256.New()
 	for _, event := range list {
-		fmt.Fprintln(of, event.ID)
+		fmt.Fprintln(of, event.ID, event.Epoch)
 	}
 	id := hex.EncodeToString(of.Sum(nil))
 	headers := map[string]string{"Content-Type": events.ContentType}
@@ -308,7 +308,11 @@ func (c *Carrier) apply(ctx context.Context, d events.Delivery, h heard) (failur
 	case err == nil:
 		return c.desk.fault("after_" + name)
 	case Stale(err):
-		c.desk.log.Warn("a statement of an epoch that is over; the payer's system will be asked", "transfers", h.fact.Transfers(), "from", h.fact.From)
+		c.desk.log.Warn("a statement of an epoch that is over; the payer's system is asked", "transfers", h.fact.Transfers(), "from", h.fact.From)
+		err = c.desk.AskAgain(ctx, h.fact)
+	}
+	switch {
+	case err == nil:
 		return nil
 	case Contradicts(err):
 		return c.park(ctx, d, h.event, err.Error())

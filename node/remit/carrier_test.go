@@ -29,7 +29,13 @@ func (named) System() string { return "alpha" }
 type heap struct {
 	remit.Bus
 	messages []events.Message
+	parked   int
 	err      error
+}
+
+func (h *heap) Park(context.Context, events.Delivery, events.Event, string) error {
+	h.parked++
+	return nil
 }
 
 func (h *heap) Publish(_ context.Context, m events.Message) error {
@@ -85,6 +91,16 @@ func TestMessageIDStandsForAllThatAMessageTells(t *testing.T) {
 	ids := map[string]int{}
 	for _, m := range bus.messages {
 		ids[m.ID]++
+	}
+	retold := &heap{}
+	for epoch := range int64(2) {
+		event := ledger.PeerEvent{Peer: "beta", Type: ledger.EventAborted, Epoch: epoch, ID: "a"}
+		if err := remit.NewCarrier(newDesk(t, nil), retold).Publish(t.Context(), saga.Message{Destination: "beta", Known: []ledger.PeerEvent{event}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if retold.messages[0].ID == retold.messages[1].ID {
+		t.Error("what is told again in a new epoch has its old id, and the broker drops it")
 	}
 	if len(bus.messages) != 4 || bus.messages[0].ID != bus.messages[1].ID || len(ids) != 3 {
 		t.Errorf("two messages of which one is repeated, and two others, have the ids %v", ids)

@@ -2,12 +2,14 @@ package remit_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"lockstep/cluster/events"
 	"lockstep/cluster/peers"
 	"lockstep/node/ledger"
 	"lockstep/node/posting"
@@ -23,6 +25,8 @@ type scene struct {
 	epoch      int64
 	answered   peers.InquiryAnswer
 	submitted  []ledger.Operation
+	missing    bool // the remittance
+	refusals   []*ledger.Error
 }
 
 const (
@@ -36,17 +40,29 @@ func (s *scene) Reconciled() bool { return true }
 func (s *scene) Now() time.Time   { return s.remittance.CreatedAt }
 
 func (s *scene) Remittances(context.Context, ...ledger.TransferID) (map[ledger.TransferID]ledger.Remittance, error) {
+	if s.missing {
+		return nil, nil
+	}
 	return map[ledger.TransferID]ledger.Remittance{s.remittance.ID: s.remittance}, nil
+}
+
+func (s *scene) InsideIDs(context.Context, ...ledger.TransferID) (map[ledger.TransferID]bool, error) {
+	return nil, nil
 }
 
 func (s *scene) Peer(id string) (peers.Peer, bool) {
 	return peers.Peer{ID: id, Settlement: 10, Epoch: after}, true
 }
-func (s *scene) State(peers.Fact) (string, error)         { return "", nil }
-func (s *scene) StateAll([]peers.Fact) ([]string, error)  { return nil, nil }
-func (s *scene) Read(string) (fact peers.Fact, err error) { return fact, nil }
+func (s *scene) State(peers.Fact) (string, error)        { return "", nil }
+func (s *scene) StateAll([]peers.Fact) ([]string, error) { return nil, nil }
+func (s *scene) Read(stated string) (peers.Fact, error)  { return teller{}.Read(stated) }
 func (s *scene) Submit(_ context.Context, c posting.Command) (posting.Outcome, error) {
 	s.submitted = append(s.submitted, c.Operation)
+	if len(s.refusals) > 0 {
+		refusal := s.refusals[0]
+		s.refusals = s.refusals[1:]
+		return posting.Outcome{Refusal: refusal}, nil
+	}
 	return posting.Outcome{Result: ledger.Result{Remittance: &s.remittance}, Token: store.Token("")}, nil
 }
 
@@ -56,6 +72,9 @@ func (s *scene) Prepare(_ context.Context, _ string, transfer peers.Transfer) (p
 }
 
 func (s *scene) Inquire(context.Context, string, string, string, ...string) (peers.InquiryAnswer, error) {
+	if len(s.answered.Results) == 0 {
+		return s.answered, errors.New("the peer is away")
+	}
 	return s.answered, nil
 }
 
@@ -101,6 +120,74 @@ func TestAReleaseTellsTheEpochOfItsAnswer(t *testing.T) {
 	}
 	if release, is := s.submitted[0].(ledger.Release); !is || release.Epoch != before {
 		t.Errorf("submitted %+v", s.submitted[0])
+	}
+}
+
+// A promise that is there was not lost with the epoch in which it was made: it counts in this one.
+func TestAPromiseIsToldInTheEpochInWhichItIsThere(t *testing.T) {
+	t.Parallel()
+	s, desk := newScene(t, "beta", "alpha")
+	s.remittance.PayeeEpoch = before - 1
+	transfer := peers.Transfer{
+		ID: string(s.remittance.ID), Payer: peers.Account{Account: string(s.remittance.Transfer.From)},
+		Payee: peers.Account{Account: string(s.remittance.Transfer.To)}, Amount: "5", Currency: "KRW",
+	}
+	results := desk.Prepare(context.Background(), "beta", peers.PrepareRequest{Epoch: after, Transfers: []peers.Transfer{transfer}})
+	if len(results) != 1 || results[0].State != peers.Reserved || results[0].Epoch != before {
+		t.Errorf("promised as %+v, want epoch %d", results, before)
+	}
+}
+
+// A decision of an epoch that is over changes nothing by itself. When the promise is lost as well nobody but its hearer can ask
+// the payer's system, and it does so before the event is done with.
+func TestADecisionOfAnEpochThatIsOverIsAskedAbout(t *testing.T) {
+	t.Parallel()
+	s, desk := newScene(t, "beta", "alpha")
+	word := func(id string, epoch int64) string {
+		stated, err := teller{}.StateAll([]peers.Fact{{
+			ID: id, Type: ledger.EventCommitted, From: "beta", To: "alpha", Epoch: epoch, PayeeEpoch: before - 1, Amount: "5", Currency: "KRW",
+			Payer: string(s.remittance.Transfer.From), Payee: string(s.remittance.Transfer.To),
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stated[0]
+	}
+	id := string(s.remittance.ID)
+	data, err := events.Pack([]events.Event{{
+		ID: id + ".transfer.committed", Source: "lockstep:beta", Type: "lockstep." + ledger.EventCommitted, Subject: id,
+		Time: s.remittance.CreatedAt, Epoch: before, Statement: word(id, before),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		state             ledger.State // of the promise, if it is there
+		answer            peers.InquiryResult
+		submitted, parked int
+		done              bool
+	}{
+		"no answer":            {submitted: 1},
+		"undecided":            {answer: peers.InquiryResult{State: peers.Pending}, submitted: 1},
+		"committed":            {answer: peers.InquiryResult{State: peers.Committed, Statement: word(id, after)}, submitted: 2, done: true},
+		"about another":        {answer: peers.InquiryResult{State: peers.Committed, Statement: word("another", after)}, submitted: 1, parked: 1, done: true},
+		"aborted":              {answer: peers.InquiryResult{State: peers.Aborted}, submitted: 1, done: true},
+		"aborted, promised":    {state: ledger.Pending, answer: peers.InquiryResult{State: peers.Aborted}, submitted: 2, done: true},
+		"ended here meanwhile": {state: ledger.Posted, submitted: 1, done: true},
+	} {
+		s.missing, s.remittance.State, s.submitted = c.state == "", c.state, nil
+		s.refusals, s.answered = []*ledger.Error{{Code: ledger.StaleEpoch}}, peers.InquiryAnswer{Epoch: after}
+		if c.answer.State != "" {
+			s.answered.Results = []peers.InquiryResult{c.answer}
+		}
+		bus := &heap{}
+		verdict := remit.NewCarrier(desk, bus).Handle(context.Background(), events.Delivery{Subject: events.Transfer("beta", "alpha", "committed"), Data: data})
+		if done := verdict == events.Done(); done != c.done || len(s.submitted) != c.submitted || bus.parked != c.parked {
+			t.Errorf("%s: done %v, submitted %+v, parked %d", name, done, s.submitted, bus.parked)
+		}
+		if credit, is := s.submitted[len(s.submitted)-1].(ledger.Credit); name == "committed" && (!is || credit.Epoch != after) {
+			t.Errorf("%s: submitted %+v", name, s.submitted)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -52,7 +53,8 @@ func (d *Desk) promise(ctx context.Context, from string, epoch int64, transfer p
 	}
 	span.Note("lockstep.transfer", transfer.ID) // which has the form of an id
 	askAfter := min(max(time.Duration(transfer.ExpiresInMS)*time.Millisecond, d.config.LookAfter), d.config.AskAfter)
-	final, err := d.submit(ctx, ledger.Prepare{Promise: promise, TransferExists: taken, OwnEpoch: d.books.Epoch(), AskAfter: askAfter})
+	ours := d.books.Epoch() // read before the row: a promise that is there after it has not been lost with an earlier one
+	final, err := d.submit(ctx, ledger.Prepare{Promise: promise, TransferExists: taken, OwnEpoch: ours, AskAfter: askAfter})
 	if err != nil {
 		result.Code = string(ledger.CodeOf(err))
 		if ledger.CodeOf(err) != ledger.IdempotencyKeyReused {
@@ -62,7 +64,7 @@ func (d *Desk) promise(ctx context.Context, from string, epoch int64, transfer p
 	}
 	switch r := final.Remittance; r.State {
 	case ledger.Pending, ledger.Posted:
-		result.State, result.Epoch = peers.Reserved, r.PayeeEpoch
+		result.State, result.Epoch = peers.Reserved, max(r.PayeeEpoch, ours)
 	case ledger.Refused:
 		result.Code = string(r.Failure)
 	default:
@@ -70,6 +72,9 @@ func (d *Desk) promise(ctx context.Context, from string, epoch int64, transfer p
 	}
 	return result
 }
+
+// errUnread marks a word that cannot be believed as long as its key is not known.
+var errUnread = errors.New("remit: a peer's word cannot be read")
 
 // errNever marks what no repeat can change.
 var errNever = errors.New("remit: never")
@@ -254,6 +259,10 @@ func creditsOf(system string, credits []ledger.PeerEvent) peers.Fact {
 // Apply does what a peer's statement asks for, once, however often it is heard. Of its errors, Contradicts tells those that
 // no repeat will mend.
 func (d *Desk) Apply(ctx context.Context, fact peers.Fact, jws string) error {
+	return d.apply(ctx, fact, jws, false)
+}
+
+func (d *Desk) apply(ctx context.Context, fact peers.Fact, jws string, reconciling bool) error {
 	var operation ledger.Operation
 	switch fact.Type {
 	case ledger.EventCredited:
@@ -263,6 +272,7 @@ func (d *Desk) Apply(ctx context.Context, fact peers.Fact, jws string) error {
 		if err != nil {
 			return errors.Join(errNever, err)
 		}
+		promise.Reconciling = reconciling
 		if fact.Type == ledger.EventAborted || fact.PayeeEpoch < d.books.Epoch() {
 			if err := d.refuseForeign(ctx, promise.ID); err != nil {
 				return err
@@ -346,29 +356,65 @@ func (d *Desk) Awaiting(ctx context.Context, s saga.Saga) saga.Outcome {
 	case r.Final():
 		return saga.Settled() // as in Remitting
 	}
-	d.metrics.inquiries.Inc()
-	answer, err := d.asker.Inquire(ctx, r.Payer, r.Payer, peers.Close, s.ID)
-	if err != nil {
-		return saga.Again(0, err)
-	}
-	switch result := answer.Results[0]; result.State {
-	case peers.Committed:
-		var fact peers.Fact
-		if fact, err = d.directory.Read(result.Statement); err == nil && fact.ID == s.ID {
-			err = d.Apply(ctx, fact, result.Statement)
-		}
-	case peers.Aborted:
-		err = d.release(ctx, r, answer.Epoch)
-	default:
-		err = errUndecided
-	}
-	switch {
+	switch err = d.ask(ctx, r); {
 	case err == nil:
 		return saga.Settled()
 	case Contradicts(err):
 		return saga.ParkedFor(err.Error())
 	}
 	return saga.Again(0, err)
+}
+
+// ask does what the payer's system answers about a transfer that it pays. Its answer ends a promise by itself, for its signature
+// binds it to our question; a credit rests on a word that can be shown.
+func (d *Desk) ask(ctx context.Context, r ledger.Remittance) error {
+	d.metrics.inquiries.Inc()
+	answer, err := d.asker.Inquire(ctx, r.Payer, r.Payer, peers.Close, string(r.ID))
+	if err != nil {
+		return err
+	}
+	switch result := answer.Results[0]; {
+	case result.State == peers.Committed:
+		return d.believe(ctx, r.ID, result.Statement, false)
+	case result.State == peers.Aborted && r.Transfer != nil:
+		return d.release(ctx, r, answer.Epoch)
+	case result.State == peers.Aborted:
+		return nil
+	}
+	return errUndecided
+}
+
+// believe applies the word that a peer shows for a transfer, which has to be about it.
+func (d *Desk) believe(ctx context.Context, id ledger.TransferID, stated string, reconciling bool) error {
+	fact, err := d.directory.Read(stated)
+	if err != nil {
+		return errors.Join(errUnread, err)
+	}
+	if fact.ID != string(id) {
+		return errors.Join(errNever, fmt.Errorf("the word that the peer shows for %s is about %s", id, fact.ID))
+	}
+	return d.apply(ctx, fact, stated, reconciling)
+}
+
+// AskAgain asks the payer's system about a decision that it has stated in an epoch that is over. Where the promise is lost with
+// an earlier epoch of ours nobody else would ask: the credit would be forgotten.
+func (d *Desk) AskAgain(ctx context.Context, stale peers.Fact) error {
+	if stale.Type != ledger.EventCommitted {
+		return nil // a promise has a saga that asks, and without one nothing is to be undone
+	}
+	id := ledger.TransferID(stale.ID)
+	found, err := d.books.Remittances(ctx, id)
+	if err != nil {
+		return err
+	}
+	r, there := found[id]
+	switch {
+	case !there:
+		r = ledger.Remittance{ID: id, Payer: stale.From}
+	case r.Final():
+		return nil
+	}
+	return d.ask(ctx, r)
 }
 
 // release ends a promise on the payer's answer to our question, which its signature binds to it. It counts in the epoch only
