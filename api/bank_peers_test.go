@@ -120,6 +120,18 @@ func (b bankBooks) RemittancesBetween(_ context.Context, payer, payee string, af
 	return list, nil
 }
 
+func (b bankBooks) RemittancesDigest(_ context.Context, payer, payee string, after, until ledger.TransferID, limit int) (*ledger.Digest, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	digest := ledger.NewDigest()
+	for _, id := range slices.Sorted(maps.Keys(b.remitted)) {
+		if r := b.remitted[id]; r.Payer == payer && r.Payee == payee && id > after && id <= until && r.Transfer != nil && digest.Count < limit {
+			digest.Add(id, r.State, r.Transfer.From, r.Transfer.To, r.Transfer.Amount)
+		}
+	}
+	return digest, nil
+}
+
 func (b bankBooks) Remittances(ctx context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]ledger.Remittance, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

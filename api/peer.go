@@ -224,18 +224,43 @@ func (x *exchange) getPeerTransfers() error {
 	case err != nil:
 		return err
 	case payer != from && payer != x.server.deps.System:
-		return ledger.Refuse(ledger.Forbidden, "the payer is neither the sender nor the receiver")
+		return errForeignPayer()
 	case cursor != "" && !canonicalUUID(cursor):
 		return ledger.Refuse(ledger.InvalidRequest, "cursor is the next_cursor of the page before")
 	}
 	ctx, cancel := context.WithTimeout(x.context(), peerWaitMax)
 	defer cancel()
 	p := x.server.deps.Peers
+	epoch := p.Epoch() // read before the rows: what is said of older ones must not carry a newer epoch
 	page, next, err := p.List(ctx, from, payer, cursor, limit)
 	if err != nil {
 		return err
 	}
-	return x.answer(200, peers.ListAnswer{Epoch: p.Epoch(), Transfers: page, NextCursor: next})
+	return x.answer(200, peers.ListAnswer{Epoch: epoch, Transfers: page, NextCursor: next})
+}
+
+// getPeerDigest stands for the transfers of a range, so that a reconciliation lists only what differs.
+func (x *exchange) getPeerDigest() error {
+	payer, after, until := x.fiber.Query("payer"), x.fiber.Query("after"), x.fiber.Query("until")
+	switch {
+	case payer != x.peer && payer != x.server.deps.System:
+		return errForeignPayer()
+	case after != "" && !canonicalUUID(after) || !canonicalUUID(until):
+		return ledger.Refuse(ledger.InvalidRequest, "until, and after if it is given, are ids of transfers")
+	}
+	ctx, cancel := context.WithTimeout(x.context(), peerWaitMax)
+	defer cancel()
+	p := x.server.deps.Peers
+	epoch := p.Epoch() // read first, as above
+	digest, err := p.Digest(ctx, x.peer, payer, after, until)
+	if err != nil {
+		return err
+	}
+	return x.answer(200, peers.DigestAnswer{Epoch: epoch, Count: digest.Count, Digest: digest.Sum()})
+}
+
+func errForeignPayer() error {
+	return ledger.Refuse(ledger.Forbidden, "the payer is neither the sender nor the receiver")
 }
 
 // peerLimit is how many transfers a page has; the default is the most.

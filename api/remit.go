@@ -21,6 +21,7 @@ type Remitter interface {
 	Abort(ctx context.Context, id ledger.TransferID) (ledger.Remittance, error)
 	Prepare(ctx context.Context, from string, request peers.PrepareRequest) []peers.PrepareResult
 	List(ctx context.Context, from, payer, cursor string, limit int) (page []peers.Listed, next string, err error)
+	Digest(ctx context.Context, from, payer, after, until string) (*ledger.Digest, error)
 	Inquire(ctx context.Context, from string, request peers.InquiryRequest) ([]peers.InquiryResult, error)
 }
 

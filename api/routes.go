@@ -107,6 +107,7 @@ func peerRoutes() []route {
 		{"GET", "/peer/v1/jwks.json", false, (*exchange).getPeerKeys},
 		{"POST", "/peer/v1/transfers", false, (*exchange).postPeerTransfers},
 		{"GET", "/peer/v1/transfers", false, (*exchange).getPeerTransfers},
+		{"GET", "/peer/v1/digest", false, (*exchange).getPeerDigest},
 		{"GET", "/peer/v1/transfers/{payer}/{id}", false, (*exchange).getPeerTransfer},
 		{"POST", "/peer/v1/inquiries", false, (*exchange).postPeerInquiries},
 		{"POST", "/peer/v1/epoch", false, (*exchange).postPeerEpoch},

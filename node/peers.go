@@ -69,6 +69,15 @@ func (b books) RemittancesBetween(ctx context.Context, payer, payee string, afte
 	return list, err
 }
 
+// RemittancesDigest implements remit.Books.
+func (b books) RemittancesDigest(ctx context.Context, payer, payee string, after, until ledger.TransferID, limit int) (digest *ledger.Digest, err error) {
+	err = atSource(ctx, b.Store, func(ctx context.Context, q *store.Queries) error {
+		digest, err = q.RemittancesDigest(ctx, payer, payee, after, until, limit)
+		return err
+	})
+	return digest, err
+}
+
 // InsideIDs implements remit.Books.
 func (b books) InsideIDs(ctx context.Context, ids ...ledger.TransferID) (found map[ledger.TransferID]bool, err error) {
 	err = atSource(ctx, b.Store, func(ctx context.Context, q *store.Queries) error {

@@ -250,6 +250,16 @@ func (c *Client) List(ctx context.Context, peer, payer, cursor string, limit int
 	return answer, c.get(ctx, peer, "/peer/v1/transfers", query, &answer)
 }
 
+// Digest asks what stands for the transfers that payer pays, above one id and up to another, as the peer knows them.
+func (c *Client) Digest(ctx context.Context, peer, payer, after, until string) (DigestAnswer, error) {
+	var answer DigestAnswer
+	query := url.Values{"payer": {payer}, "until": {until}}
+	if after != "" {
+		query.Set("after", after)
+	}
+	return answer, c.get(ctx, peer, "/peer/v1/digest", query, &answer)
+}
+
 func (c *Client) post(ctx context.Context, peer, path string, question, answer any) error {
 	body, err := json.Marshal(question)
 	if err != nil {

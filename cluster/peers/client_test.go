@@ -310,6 +310,10 @@ func TestInquiriesPayeesAndEpochs(t *testing.T) {
 	if _, err := client.Prepare(t.Context(), "delta", transfer()); !errors.Is(err, peers.ErrUnknownPeer) {
 		t.Errorf("got %v", err)
 	}
+	answer(peers.DigestAnswer{Epoch: 9, Count: 2, Digest: "d"})
+	if digest, err := client.Digest(t.Context(), "beta", "alpha", "", "b"); err != nil || digest != (peers.DigestAnswer{Epoch: 9, Count: 2, Digest: "d"}) {
+		t.Errorf("got %+v, %v", digest, err)
+	}
 	dead, _ := newClient(t, "http://127.0.0.1:1")
 	if _, err := dead.Prepare(t.Context(), "beta", transfer()); !errors.Is(err, peers.ErrUnavailable) {
 		t.Errorf("got %v", fmt.Sprint(err))

@@ -125,6 +125,13 @@ type ListAnswer struct {
 	NextCursor string   `json:"next_cursor,omitempty"`
 }
 
+// DigestAnswer stands for the transfers of a range that one system pays to the other and has not given up.
+type DigestAnswer struct {
+	Epoch  int64  `json:"epoch"`
+	Count  int    `json:"count"`
+	Digest string `json:"digest"` // as ledger.Digest makes it
+}
+
 // Fact is what one system states to another about a transfer, signed over its bytes. It does not expire: it may come late
 // and often.
 type Fact struct {

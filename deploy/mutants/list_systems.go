@@ -325,6 +325,48 @@ var systemsMutants = []mutant{
 		failure: "alpha pays 5",
 	},
 	{
+		name: "digest-without-state",
+		file: "node/ledger/digest.go",
+		old:  "id, state, from, to, amount.Minor",
+		new:  "id, Posted, from, to, amount.Minor",
+		pkg:  "./node/store", test: "TestADigestStandsForWhatMoves",
+		failure: "after remittances SET state the digest is the same",
+	},
+	{
+		name: "digest-without-amount",
+		file: "node/ledger/digest.go",
+		old:  "id, state, from, to, amount.Minor",
+		new:  "id, state, from, to, 0",
+		pkg:  "./node/store", test: "TestADigestStandsForWhatMoves",
+		failure: "after transfers SET amount the digest is the same",
+	},
+	{
+		name: "behind-all-that-is-known",
+		file: "node/remit/reconcile.go",
+		old: `is known here
+			return r.pages(ctx, t, after, "")`,
+		new: `is known here
+			return nil`,
+		pkg: "./node/remit", test: "TestOnlyWhatDiffersIsListed",
+		failure: "without 5999",
+	},
+	{
+		name: "digest-of-another-epoch",
+		file: "node/remit/reconcile.go",
+		old:  "t.inEpoch(theirs.Epoch)",
+		new:  "t.inEpoch(t.epoch)",
+		pkg:  "./node/remit", test: "TestADigestOfAnotherEpochIsNotBelieved",
+		failure: "Agreed:1",
+	},
+	{
+		name: "range-too-long",
+		file: "node/remit/reconcile.go",
+		old:  "!alike && size > least",
+		new:  "false",
+		pkg:  "./node/remit", test: "TestOnlyWhatDiffersIsListed",
+		failure: "it took",
+	},
+	{
 		name: "return-once",
 		file: "node/ledger/promise.go",
 		old:  "	if _, begun := b.remittances[id]; begun {",

@@ -216,6 +216,19 @@ func (d *Desk) List(ctx context.Context, from, payer, cursor string, limit int) 
 	return page, next, nil
 }
 
+// DigestMax is how many transfers one digest stands for at most: their system reads them all for it.
+const DigestMax = 8192
+
+// Digest stands for the transfers above one id, up to another, that one of the two systems pays to the other and has not given
+// up, so that a peer need not list what both know. A range of more than DigestMax is like none that the peer knows.
+func (d *Desk) Digest(ctx context.Context, from, payer, after, until string) (*ledger.Digest, error) {
+	payee := d.books.System()
+	if payer == payee {
+		payee = from
+	}
+	return d.books.RemittancesDigest(ctx, payer, payee, ledger.TransferID(after), ledger.TransferID(until), DigestMax+1)
+}
+
 func (d *Desk) listed(r ledger.Remittance, epoch int64) (listed peers.Listed, err error) {
 	listed = peers.Listed{ID: string(r.ID), State: stateOf(r), FinishedAt: r.FinishedAt, Statement: r.Statement}
 	t := r.Transfer

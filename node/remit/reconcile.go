@@ -1,9 +1,11 @@
 package remit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"lockstep/cluster/peers"
@@ -15,6 +17,7 @@ import (
 type Informant interface {
 	TellEpoch(ctx context.Context, peer string) (theirs int64, err error)
 	List(ctx context.Context, peer, payer, cursor string, limit int) (peers.ListAnswer, error)
+	Digest(ctx context.Context, peer, payer, after, until string) (peers.DigestAnswer, error)
 }
 
 // Reconciler compares this system's books with those of its peers after a restore, or after a failover that has lost
@@ -27,6 +30,7 @@ type Reconciler struct {
 	Raise func(ctx context.Context, peer string, epoch int64) error
 	// Renderer makes the answer to the client's request that a transfer came from, which is kept under its key again.
 	Renderer func(language, requestID string) posting.Renderer
+	Span     int // how many transfers the first digest stands for; 0 is DigestMax
 }
 
 // Reconciled counts what the books of one peer have shown.
@@ -62,9 +66,9 @@ func (r *Reconciler) Peer(ctx context.Context, peer string) (Reconciled, error) 
 	ours := r.Desk.books.System()
 	for _, side := range []struct {
 		payer string
-		judge func(context.Context, *tally, peers.Listed, *ledger.Remittance) error
+		judge judge
 	}{{ours, r.paid}, {peer, r.received}} {
-		if err := r.pages(ctx, &done, theirs, side.payer, side.judge); err != nil {
+		if err := r.ranges(ctx, &talk{&tally{done: &done}, theirs, side.payer, side.judge}); err != nil {
 			return done, err
 		}
 	}
@@ -92,34 +96,104 @@ func (t *tally) list(what *[]string, id string, reason any) {
 	*what = append(*what, fmt.Sprintf("%s: %v", id, reason))
 }
 
+// judge compares a transfer that the peer lists with what is known of it here, if anything.
+type judge func(context.Context, *tally, peers.Listed, *ledger.Remittance) error
+
+// talk is with one peer, in one epoch of its, about what one of the two systems pays.
+type talk struct {
+	*tally
+	epoch int64
+	payer string
+	judge judge
+}
+
+func (t *talk) payee(system string) string {
+	if t.payer == system {
+		return t.done.Peer
+	}
+	return system
+}
+
+// inEpoch refuses what the peer says in another epoch: it may have lost what it had shown, and its word of before must be raised
+// away first.
+func (t *talk) inEpoch(epoch int64) error {
+	if epoch != t.epoch {
+		return fmt.Errorf("%s has begun epoch %d meanwhile: reconcile again", t.done.Peer, epoch)
+	}
+	return nil
+}
+
 // listMax is how many transfers one page of a peer's list has; they are applied together.
 const listMax = 200
 
-// pages judges all that payer pays between the two systems. Ids are not in order of commits, which is harmless here: what
-// commits at the peer behind our back is either refused there, for our epoch was raised, or told by an event later.
-func (r *Reconciler) pages(ctx context.Context, done *Reconciled, epoch int64, payer string, judge func(context.Context, *tally, peers.Listed, *ledger.Remittance) error) error {
-	for cursor := ""; ; {
-		page, err := r.Informant.List(ctx, done.Peer, payer, cursor, listMax)
+// ranges goes through all that there ever was between the two systems, and has the peer list only where its digest differs from
+// ours: that are the last few seconds, as a rule. Where it does, the range shrinks until it is worth a page; from there it grows
+// again. Ids are not in order of commits, which is harmless here: what commits at the peer behind our back is either refused
+// there, for our epoch was raised, or told by an event later.
+func (r *Reconciler) ranges(ctx context.Context, t *talk) error {
+	most := cmp.Or(r.Span, DigestMax)
+	least := min(listMax, most)
+	system := r.Desk.books.System()
+	for after, size := ledger.TransferID(""), most; ; {
+		ours, err := r.Desk.books.RemittancesDigest(ctx, t.payer, t.payee(system), after, "", size)
 		if err != nil {
-			return fmt.Errorf("list what %s knows of transfers paid by %s: %w", done.Peer, payer, err)
+			return err
 		}
-		if page.Epoch != epoch { // it may have lost what it had shown, and its word of before must be raised away first
-			return fmt.Errorf("%s has begun epoch %d meanwhile: reconcile again", done.Peer, page.Epoch)
+		if ours.Count == 0 { // what the peer has behind all that is known here
+			return r.pages(ctx, t, after, "")
 		}
-		if err := r.page(ctx, &tally{done: done}, page.Transfers, judge); err != nil {
+		theirs, err := r.Informant.Digest(ctx, t.done.Peer, t.payer, string(after), string(ours.Last))
+		switch {
+		case errors.Is(err, peers.ErrRefused): // a peer of before there were digests
+			return r.pages(ctx, t, after, "")
+		case err != nil:
+			return fmt.Errorf("ask %s for a digest of transfers paid by %s: %w", t.done.Peer, t.payer, err)
+		}
+		if err := t.inEpoch(theirs.Epoch); err != nil {
+			return err
+		}
+		alike := theirs.Count == ours.Count && theirs.Digest == ours.Sum()
+		if !alike && size > least {
+			size = max(size/8, least)
+			continue
+		}
+		if alike {
+			t.done.Agreed += ours.Count
+		} else if err := r.pages(ctx, t, after, ours.Last); err != nil {
+			return err
+		}
+		after, size = ours.Last, min(2*size, most)
+	}
+}
+
+// pages judges what the peer lists above one id, up to another if that is given.
+func (r *Reconciler) pages(ctx context.Context, t *talk, after, until ledger.TransferID) error {
+	for cursor := string(after); ; {
+		page, err := r.Informant.List(ctx, t.done.Peer, t.payer, cursor, listMax)
+		if err != nil {
+			return fmt.Errorf("list what %s knows of transfers paid by %s: %w", t.done.Peer, t.payer, err)
+		}
+		if err := t.inEpoch(page.Epoch); err != nil {
+			return err
+		}
+		inside := page.Transfers
+		if behind := slices.IndexFunc(inside, func(l peers.Listed) bool { return until != "" && l.ID > string(until) }); behind >= 0 {
+			inside, page.NextCursor = inside[:behind], ""
+		}
+		if err := r.page(ctx, t.tally, inside, t.judge); err != nil {
 			return err
 		}
 		switch {
 		case page.NextCursor == "":
 			return nil
 		case page.NextCursor <= cursor:
-			return fmt.Errorf("%s lists in no order: %s after %s", done.Peer, page.NextCursor, cursor)
+			return fmt.Errorf("%s lists in no order: %s after %s", t.done.Peer, page.NextCursor, cursor)
 		}
 		cursor = page.NextCursor
 	}
 }
 
-func (r *Reconciler) page(ctx context.Context, t *tally, page []peers.Listed, judge func(context.Context, *tally, peers.Listed, *ledger.Remittance) error) error {
+func (r *Reconciler) page(ctx context.Context, t *tally, page []peers.Listed, judge judge) error {
 	ids := make([]ledger.TransferID, len(page))
 	for i, listed := range page {
 		ids[i] = ledger.TransferID(listed.ID)

@@ -67,6 +67,9 @@ type Books interface {
 	InsideIDs(ctx context.Context, ids ...ledger.TransferID) (map[ledger.TransferID]bool, error)
 	// RemittancesBetween lists what one system pays to another, in order of the ids, from the one after that id.
 	RemittancesBetween(ctx context.Context, payer, payee string, after ledger.TransferID, limit int) ([]ledger.Remittance, error)
+	// RemittancesDigest stands for what one system pays to another and has not given up: at most limit remittances with ids
+	// above after, up to until if that is given.
+	RemittancesDigest(ctx context.Context, payer, payee string, after, until ledger.TransferID, limit int) (*ledger.Digest, error)
 }
 
 // Directory knows peers and their keys; *peers.Directory is one.

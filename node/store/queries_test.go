@@ -292,6 +292,50 @@ func (b bank) remit(tb testing.TB, from ledger.Account) ledger.TransferID {
 	return id
 }
 
+// A digest stands for what was not given up, of one direction and one range; whatever of it changes, changes the digest.
+func TestADigestStandsForWhatMoves(t *testing.T) {
+	t.Parallel()
+	b := newBank(t, storetest.Open(t))
+	from := b.account(t, "client:a")
+	var ids []ledger.TransferID
+	for range 5 {
+		ids = append(ids, b.remit(t, from))
+	}
+	digest := func(payer, payee string, after, until ledger.TransferID, limit int) *ledger.Digest {
+		return fromSource(t, b.Store, func(ctx context.Context, q *store.Queries) (*ledger.Digest, error) {
+			return q.RemittancesDigest(ctx, payer, payee, after, until, limit)
+		})
+	}
+	change := func(what string, args ...any) {
+		_, err := b.Source().ExecContext(testContext(t), "UPDATE "+what+" = ? WHERE id = ?", append(args, ids[2])...)
+		must(t, err)
+	}
+	want := ledger.NewDigest()
+	for _, id := range ids[1:4] {
+		want.Add(id, ledger.Pending, b.number(from.ID), ledger.NewNumber("zeta", 1000), ledger.Money{Minor: 1, Currency: "KRW"})
+	}
+	if got := digest(b.System(), "zeta", ids[0], ids[3], 10); got.Sum() != want.Sum() || got.Count != 3 || got.Last != ids[3] {
+		t.Errorf("of three: %d up to %s", got.Count, got.Last)
+	}
+	if got := digest(b.System(), "zeta", ids[0], "", 3); got.Sum() != want.Sum() {
+		t.Errorf("of the first three behind one: %d up to %s", got.Count, got.Last)
+	}
+	if all, other, none := digest(b.System(), "zeta", "", "", 10), digest("zeta", b.System(), "", "", 10), digest(b.System(), "eta", "", "", 10); all.Count != 5 || other.Count+none.Count > 0 {
+		t.Errorf("of all %d, of others %d and %d", all.Count, other.Count, none.Count)
+	}
+	for column, value := range map[string]string{"remittances SET state": "posted", "transfers SET amount": "2", "transfers SET currency": "USD", "transfers SET to_number": "zeta-1"} {
+		before := digest(b.System(), "zeta", ids[0], ids[3], 10)
+		change(column, value)
+		if got := digest(b.System(), "zeta", ids[0], ids[3], 10); got.Count != 3 || got.Sum() == before.Sum() {
+			t.Errorf("after %s the digest is the same", column)
+		}
+	}
+	change("remittances SET state", ledger.Voided)
+	if got := digest(b.System(), "zeta", ids[0], ids[3], 10); got.Count != 2 {
+		t.Errorf("with one given up it is of %d", got.Count)
+	}
+}
+
 // A list that is merged from several accounts, with transfers between them and to another system, misses and repeats
 // nothing, however its pages are cut and whatever comes meanwhile.
 func TestPagesOfSeveralAccountsMissAndRepeatNothing(t *testing.T) {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -161,6 +162,29 @@ func (q *Queries) RemittancesBetween(ctx context.Context, payer, payee string, a
 		return nil, fmt.Errorf("list remittances: %w", err)
 	}
 	return list, nil
+}
+
+// RemittancesDigest stands for what one system pays to another and has not given up: at most limit remittances with ids above
+// after, up to until if that is given.
+func (q *Queries) RemittancesDigest(ctx context.Context, payer, payee string, after, until ledger.TransferID, limit int) (*ledger.Digest, error) {
+	const behindAll = "~" // ids are of hexadecimal digits
+	digest := ledger.NewDigest()
+	_, err := collect(ctx, q.conn, func(rows *sql.Rows) (none struct{}, err error) {
+		var id ledger.TransferID
+		var state ledger.State
+		var from, to ledger.Number
+		var amount ledger.Money
+		if err = rows.Scan(&id, &state, &from, &to, &amount.Minor, &amount.Currency); err == nil {
+			digest.Add(id, state, from, to, amount)
+		}
+		return none, err
+	}, `SELECT r.id, r.state, t.from_number, t.to_number, t.amount, t.currency `+remittanceFrom+`
+		WHERE r.payer_system = ? AND r.payee_system = ? AND r.state IN (?, ?) AND r.id > ? AND r.id <= ? ORDER BY r.id LIMIT ?`,
+		payer, payee, ledger.Pending, ledger.Posted, after, cmp.Or(until, behindAll), limit)
+	if err != nil {
+		return nil, fmt.Errorf("digest remittances: %w", err)
+	}
+	return digest, nil
 }
 
 // InsideIDs tells which of the ids transfers inside this system have: those without a remittance, in one state of both.

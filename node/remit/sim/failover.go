@@ -61,7 +61,8 @@ func (p *party) differs(before ledger.Remittance) bool {
 func (p *party) reconcile() {
 	n := p.any()
 	p.spawn(n, func(ctx context.Context) {
-		reconciler := remit.Reconciler{Desk: n.desk, Informant: asker{n}, ReadOwn: (directory{n}).readOwn, Raise: n.raise}
+		const few = 3 // so that there are ranges that agree
+		reconciler := remit.Reconciler{Desk: n.desk, Informant: asker{n}, ReadOwn: (directory{n}).readOwn, Raise: n.raise, Span: few}
 		done, err := reconciler.Peer(ctx, p.peer.name)
 		p.trace("%s reconciles: %+v %v", n.name, done, err)
 		if err != nil {
@@ -105,9 +106,24 @@ func (a asker) TellEpoch(ctx context.Context, _ string) (theirs int64, err error
 // nothing happens at once.
 func (a asker) List(ctx context.Context, _, payer, cursor string, _ int) (answer peers.ListAnswer, err error) {
 	err = ask(ctx, a.node, func(ctx context.Context, at *node) (func(), error) {
+		epoch := at.party.epoch
 		page, next, err := at.desk.List(ctx, at.party.peer.name, payer, cursor, 1)
-		found := peers.ListAnswer{Epoch: at.party.epoch, Transfers: page, NextCursor: next}
+		found := peers.ListAnswer{Epoch: epoch, Transfers: page, NextCursor: next}
 		return func() { answer = found }, err
+	})
+	return answer, err
+}
+
+// Digest implements remit.Informant.
+func (a asker) Digest(ctx context.Context, _, payer, after, until string) (answer peers.DigestAnswer, err error) {
+	err = ask(ctx, a.node, func(ctx context.Context, at *node) (func(), error) {
+		epoch := at.party.epoch
+		digest, err := at.desk.Digest(ctx, at.party.peer.name, payer, after, until)
+		if err != nil {
+			return func() {}, err
+		}
+		found := peers.DigestAnswer{Epoch: epoch, Count: digest.Count, Digest: digest.Sum()}
+		return func() { answer = found }, nil
 	})
 	return answer, err
 }

@@ -257,6 +257,19 @@ func (m *Memory) Between(payer, payee string, after ledger.TransferID, limit int
 	return list, nil
 }
 
+// Digest implements System.
+func (m *Memory) Digest(payer, payee string, after, until ledger.TransferID, limit int) (*ledger.Digest, error) {
+	digest := ledger.NewDigest()
+	for _, id := range slices.Sorted(maps.Keys(m.now.remittances)) {
+		r := m.now.remittances[id]
+		if r.Payer == payer && r.Payee == payee && id > after && (until == "" || id <= until) && digest.Count < limit &&
+			(r.State == ledger.Pending || r.State == ledger.Posted) {
+			digest.Add(id, r.State, r.Transfer.From, r.Transfer.To, r.Transfer.Amount)
+		}
+	}
+	return digest, nil
+}
+
 // InsideIDs implements System.
 func (m *Memory) InsideIDs(ids ...ledger.TransferID) (map[ledger.TransferID]bool, error) {
 	found := map[ledger.TransferID]bool{}

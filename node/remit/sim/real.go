@@ -180,6 +180,15 @@ func (r *Real) Between(payer, payee string, after ledger.TransferID, limit int) 
 	return list, err
 }
 
+// Digest implements System.
+func (r *Real) Digest(payer, payee string, after, until ledger.TransferID, limit int) (digest *ledger.Digest, err error) {
+	err = r.ask(func(ctx context.Context, q *store.Queries) error {
+		digest, err = q.RemittancesDigest(ctx, payer, payee, after, until, limit)
+		return err
+	})
+	return digest, err
+}
+
 // InsideIDs implements System.
 func (r *Real) InsideIDs(ids ...ledger.TransferID) (found map[ledger.TransferID]bool, err error) {
 	err = r.ask(func(ctx context.Context, q *store.Queries) error {

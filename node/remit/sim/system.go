@@ -36,6 +36,8 @@ type System interface {
 	InsideIDs(ids ...ledger.TransferID) (map[ledger.TransferID]bool, error)
 	// Between lists what one system pays to another, in order of the ids, from the one after that id.
 	Between(payer, payee string, after ledger.TransferID, limit int) ([]ledger.Remittance, error)
+	// Digest stands for what is between two ids of it, as remit.Books tells.
+	Digest(payer, payee string, after, until ledger.TransferID, limit int) (*ledger.Digest, error)
 	// Outbox lists what is to be told to peers, the oldest first, and Told deletes one of it.
 	Outbox() ([]saga.Message, error)
 	Told(id string) error

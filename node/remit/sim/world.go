@@ -315,6 +315,16 @@ func (b books) RemittancesBetween(ctx context.Context, payer, payee string, afte
 	return list, errors.Join(died, err)
 }
 
+// RemittancesDigest implements remit.Books.
+func (b books) RemittancesDigest(ctx context.Context, payer, payee string, after, until ledger.TransferID, limit int) (digest *ledger.Digest, err error) {
+	died := outside(ctx, func(answer func(func())) {
+		read, failure := b.party.system.Digest(payer, payee, after, until, limit)
+		b.world.fail(failure)
+		answer(func() { digest, err = read, failure })
+	})
+	return digest, errors.Join(died, err)
+}
+
 func is[T ledger.Operation](operation ledger.Operation) bool {
 	_, is := operation.(T)
 	return is
