@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"time"
 
+	"lockstep/api/auth"
 	"lockstep/api/ratelimit"
 	"lockstep/node/ledger"
 )
@@ -24,7 +25,7 @@ func (x *exchange) limit() error {
 	case limits.Limiter == nil || x.route.access.peer || x.route.path == "/livez" || x.route.path == "/readyz":
 		return nil
 	case x.route.access.open:
-		return x.use("address", x.address()+" "+x.route.name(), limits.Address)
+		return x.use("address", auth.Network(x.address())+" "+x.route.name(), limits.Address)
 	case x.principal.Client:
 		return x.use("client", x.principal.Caller+" "+x.route.name(), limits.Client)
 	}
@@ -37,7 +38,7 @@ func (x *exchange) limitRefused(refusal error) error {
 	if limits.Limiter == nil || ledger.CodeOf(refusal) != ledger.Unauthenticated {
 		return refusal
 	}
-	if err := x.use("refused", x.address()+" refused", limits.Address); err != nil {
+	if err := x.use("refused", auth.Network(x.address())+" refused", limits.Address); err != nil {
 		return err
 	}
 	return refusal

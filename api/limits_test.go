@@ -1,7 +1,9 @@
 package api_test
 
 import (
+	"fmt"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"testing"
 	"time"
@@ -69,5 +71,36 @@ func TestCallersAreHeldToTheirLimits(t *testing.T) {
 	}
 	for range 20 {
 		e.do(t, "GET", "/livez", "").expect(t, 200, "")
+	}
+}
+
+// Credentials that are refused count by address, and those of one IPv6 network together: one machine has as many as it likes.
+func TestANetworkOfIPv6IsOneCaller(t *testing.T) {
+	t.Parallel()
+	limiter, err := ratelimit.Open(ratelimit.Config{Prefix: "alpha", Clock: func() time.Time { return time.Unix(1_800_000_000, 0) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEdge(t, func(deps *api.Deps) {
+		deps.Limits = api.Limits{Limiter: limiter, Address: ratelimit.Limit{Rate: 1, Burst: 5}}
+		deps.Web.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
+	admitted := func(form string) (n int) {
+		for i := range 20 {
+			headers := append(as("nobody", ""), "X-Forwarded-For", fmt.Sprintf(form, i))
+			if got := e.do(t, "GET", "/v1/accounts", "", headers...); got.status == http.StatusUnauthorized {
+				n++
+			}
+		}
+		return n
+	}
+	if n := admitted("2001:db8:0:1::%d"); n != 5 {
+		t.Errorf("from one network %d were admitted, want 5", n)
+	}
+	if n := admitted("2001:db8:0:%d::1"); n != 19 { // all but the network of above
+		t.Errorf("from 20 networks %d were admitted, want 19", n)
+	}
+	if n := admitted("198.51.100.%d"); n != 20 {
+		t.Errorf("from 20 addresses %d were admitted, want 20", n)
 	}
 }

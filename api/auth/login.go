@@ -22,7 +22,7 @@ func (a *Authority) Register(ctx context.Context, username, password string, fro
 	if err := checkPassword(username, password); err != nil {
 		return Session{}, err
 	}
-	if err := a.throttle.take(ctx, a.config.registrations().of("register", from.Address)); err != nil {
+	if err := a.throttle.take(ctx, a.config.registrations().of("register", Network(from.Address))); err != nil {
 		return Session{}, a.failed("register", err)
 	}
 	hash, err := a.hasher.make(ctx, password)
@@ -64,7 +64,8 @@ func (a *Authority) prove(ctx context.Context, username, password, address strin
 	if !usernameForm.MatchString(username) || len(password) > passwordBytes {
 		return User{}, "", wrongCredentials() // nobody has such a name or password
 	}
-	uses := []use{ratePair.of("pair", username, address), rateAddress.of("address", address)}
+	network := Network(address)
+	uses := []use{ratePair.of("pair", username, network), rateAddress.of("address", network)}
 	if err := a.throttle.refused(uses...); err != nil {
 		return User{}, "", err
 	}

@@ -128,6 +128,30 @@ func TestAnAttackFromEverywhereDoesNotLockItsVictimOut(t *testing.T) {
 	must(t, err)
 }
 
+// Who has one IPv6 address has as many as they like of its /64.
+func TestANetworkOfIPv6GuessesAsOneAddress(t *testing.T) {
+	t.Parallel()
+	here, _, _ := twoNodes(t)
+	for i := range 12 {
+		_, err := here.login(t, fmt.Sprint("somebody", i), "wrong wrong wrong", fmt.Sprintf("2001:db8:0:1::%d", i))
+		if code := ledger.CodeOf(err); code != ledger.InvalidCredentials && code != ledger.RateLimited {
+			t.Fatal(err)
+		}
+	}
+	if checks := here.Stats().PasswordChecks; checks != 10 {
+		t.Errorf("%d guesses from one network reached the password check, want 10", checks)
+	}
+	_, err := here.login(t, "somebody", "wrong wrong wrong", "2001:db8:0:2::1")
+	wantCode(t, err, ledger.InvalidCredentials)
+	for address, want := range map[string]string{
+		"2001:db8:0:1:ffff::1": "2001:db8:0:1::/64", "fe80::1%eth0": "fe80::/64", "203.0.113.9": "203.0.113.9", "": "",
+	} {
+		if got := auth.Network(address); got != want {
+			t.Errorf("the network of %q is %q, want %q", address, got, want)
+		}
+	}
+}
+
 // Signing in well is not counted, however often; a right password does not end a throttle that is reached.
 func TestOnlyFailuresAreCounted(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -44,6 +45,21 @@ func (r rate) of(kind string, who ...string) use {
 	u := use{rate: r}
 	hash.Sum(u.bucket[:0])
 	return u
+}
+
+// Network is who is behind an address as far as limits go: an IPv6 address counts with all others of its /64, of which one household
+// or one machine has as many as it likes.
+func Network(address string) string {
+	const household = 64
+	parsed, err := netip.ParseAddr(address)
+	if err != nil || !parsed.Is6() {
+		return address
+	}
+	prefix, err := parsed.WithZone("").Prefix(household)
+	if err != nil {
+		return address
+	}
+	return prefix.String()
 }
 
 // Throttled refuses what is done too often.

@@ -93,10 +93,26 @@ var peopleMutants = []mutant{
 	{
 		name: "guesses-at-many-names",
 		file: "api/auth/login.go",
-		old:  `	uses := []use{ratePair.of("pair", username, address), rateAddress.of("address", address)}`,
-		new:  `	uses := []use{ratePair.of("pair", username, address)}`,
+		old:  `	uses := []use{ratePair.of("pair", username, network), rateAddress.of("address", network)}`,
+		new:  `	uses := []use{ratePair.of("pair", username, network)}`,
 		pkg:  "./api/auth", test: "TestAThousandGuessesReachThePasswordTwentyTimesAtMost",
 		failure: "guesses reached the password check",
+	},
+	{
+		name: "guesses-from-one-network",
+		file: "api/auth/login.go",
+		old:  "network := Network(address)",
+		new:  "network := address",
+		pkg:  "./api/auth", test: "TestANetworkOfIPv6GuessesAsOneAddress",
+		failure: "12 guesses from one network",
+	},
+	{
+		name: "limits-of-one-network",
+		file: "api/limits.go",
+		old:  `auth.Network(x.address())+" refused"`,
+		new:  `x.address()+" refused"`,
+		pkg:  "./api", test: "TestANetworkOfIPv6IsOneCaller",
+		failure: "from one network 20 were admitted",
 	},
 	{
 		name: "nobody-costs-the-same",
