@@ -23,9 +23,8 @@ const auditWaitMax = 2 * time.Second
 const auditPathMax = 256
 
 // audit records what changes something, whatever came of it, and whoever was refused for what they are not; but not whom there
-// was no room for, as often as they ask. The record of
-// a payment follows within a moment, for the journal and the idempotency key tell of it already; anything else is not
-// answered before its record is stored, unless the database takes no records.
+// was no room for, as often as they ask. The record of a payment follows within a moment, for the journal and the idempotency
+// key tell of it already; anything else is not answered before its record is stored, unless the database takes no records.
 func (x *exchange) audit() {
 	log := x.server.deps.Audit
 	if log == nil || x.route.path == "" {
