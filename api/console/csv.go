@@ -3,7 +3,7 @@ package console
 import (
 	"bytes"
 	"encoding/csv"
-	"strings"
+	"regexp"
 	"time"
 
 	"lockstep/node/ledger"
@@ -42,10 +42,9 @@ func (w Writer) CSV(lines []Line) ([]byte, error) {
 	return text.Bytes(), table.Error()
 }
 
+// formula is where a spreadsheet may see one begin: at the start of a cell, and within one behind whatever else may begin another,
+// for many are set to semicolons or tabs between cells and take our quotes for text. Full-width signs count like the others.
+var formula = regexp.MustCompile(`((?:^|[;,"\t\r\n])\s*)([=+\-@＝＋－＠])`)
+
 // harmless keeps a spreadsheet from taking what somebody wrote to a payee for a formula.
-func harmless(text string) string {
-	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
-		return "'" + text
-	}
-	return text
-}
+func harmless(text string) string { return formula.ReplaceAllString(text, "$1'$2") }
