@@ -19,6 +19,14 @@ var webhooksMutants = []mutant{
 		failure: "a private address was dialled",
 	},
 	{
+		name: "webhook-reason",
+		file: "node/webhooks/sender.go",
+		old:  "	case !connected:\n		return &failure{NoConnection, err}\n",
+		new:  "	case !connected:\n		return err\n",
+		pkg:  "./node/webhooks", test: "TestAFailureTellsTheOwnerLittle",
+		failure: "is told",
+	},
+	{
 		name: "webhook-redirect",
 		file: "node/webhooks/sender.go",
 		old:  "CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },",

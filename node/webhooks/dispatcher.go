@@ -169,6 +169,8 @@ func (d *Dispatcher) attempt(ctx context.Context, c store.Claimed) store.Tried {
 	var said answered
 	if err == nil {
 		said, err = d.sender.send(ctx, c.URL, c.ID, c.Payload, secret)
+	} else {
+		err = &failure{"the webhook's secret cannot be read", err}
 	}
 	tried := store.Tried{Claimed: c, State: store.DeliveryDelivered, Status: said.status}
 	if err != nil {
@@ -177,6 +179,9 @@ func (d *Dispatcher) attempt(ctx context.Context, c store.Claimed) store.Tried {
 		if again {
 			tried.State = store.DeliveryPending
 		}
+	}
+	if cause := errors.Unwrap(err); cause != nil {
+		d.log.Debug("an event was not delivered", "webhook", c.Webhook, "delivery", c.ID, "reason", tried.Reason, "cause", cause)
 	}
 	d.metrics.attempt(tried, errors.Is(err, ErrRefused))
 	return tried

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -38,6 +39,7 @@ type world struct {
 	store       *store.Store
 	admin       *sql.DB
 	config      webhooks.Config
+	log         *slog.Logger
 	desk        *webhooks.Desk
 	told        map[string][]string // ids that are to arrive, by object, in order
 }
@@ -55,7 +57,7 @@ func newWorld(tb testing.TB) *world {
 	admin, err := sql.Open("mysql", database.Admin)
 	must(tb, err)
 	tb.Cleanup(func() { _ = admin.Close() })
-	w := &world{TB: tb, storeConfig: config, admin: admin, config: webhooks.DefaultConfig(), told: map[string][]string{}}
+	w := &world{TB: tb, storeConfig: config, admin: admin, config: webhooks.DefaultConfig(), log: storetest.Logger(tb), told: map[string][]string{}}
 	w.store = storetest.OpenWith(tb, config)
 	w.config.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	w.config.RetryMin, w.config.RetryMax, w.config.Poll, w.config.Timeout = 100*time.Millisecond, 400*time.Millisecond, 100*time.Millisecond, 2*time.Second
@@ -66,7 +68,7 @@ func newWorld(tb testing.TB) *world {
 // dispatch starts a dispatcher with a store of its own, as another node has; it ends with the test.
 func (w *world) dispatch() *webhooks.Dispatcher {
 	w.Helper()
-	d, err := webhooks.Open(w.context(), w.config, storetest.OpenWith(w, w.storeConfig), open{}, time.Now, prometheus.NewRegistry(), storetest.Logger(w))
+	d, err := webhooks.Open(w.context(), w.config, storetest.OpenWith(w, w.storeConfig), open{}, time.Now, prometheus.NewRegistry(), w.log)
 	must(w, err)
 	w.Cleanup(d.Close)
 	return d

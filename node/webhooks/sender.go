@@ -5,12 +5,14 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -122,9 +124,11 @@ type answered struct {
 
 // send posts a payload. Its error is nil only for a status of success; a redirect is none.
 func (s *sender) send(ctx context.Context, to, id string, payload, secret []byte) (answered, error) {
+	connected := false
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(payload))
 	if err != nil {
-		return answered{}, fmt.Errorf("make the request: %w", err)
+		return answered{}, plainly(err, connected)
 	}
 	timestamp := strconv.FormatInt(s.clock().Unix(), 10)
 	request.Header.Set("Content-Type", "application/json")
@@ -139,7 +143,7 @@ func (s *sender) send(ctx context.Context, to, id string, payload, secret []byte
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return answered{}, plainly(err)
+		return answered{}, plainly(err, connected)
 	}
 	defer response.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, answerMax))
@@ -172,22 +176,35 @@ func retryAfter(text string) time.Duration {
 	return time.Duration(min(seconds, secondsMax)) * time.Second
 }
 
-// plainly is an error of a request in words for the webhook's owner. Of a refused address it says no more than that: who can see
-// what is open in a private network needs no answer of it.
-func plainly(err error) error {
-	var timeout net.Error
-	var unknown *net.DNSError
-	switch {
-	case errors.Is(err, ErrRefused):
-		return ErrRefused
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return errors.New("the receiver did not answer in time")
-	case errors.As(err, &unknown): // it names the server that was asked
-		return errors.New("the receiver's name means no address")
-	}
+// failure is why a request has got no answer: its text is for the webhook's owner, its cause for the node's log alone.
+type failure struct {
+	reason string
+	cause  error
+}
+
+func (f *failure) Error() string { return f.reason }
+
+func (f *failure) Unwrap() error { return f.cause }
+
+// NoConnection is all that the owner of a webhook hears of a receiver that there was no connection to: whether its name means no
+// address or one that is refused, and whether a port is closed or silent, would tell what there is in a private network.
+const NoConnection = "no connection"
+
+// plainly is an error of a request in words for the webhook's owner.
+func plainly(err error, connected bool) error {
 	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
+	if errors.As(err, &wrapped) { // it quotes the URL, which may have a secret
 		err = wrapped.Err
 	}
-	return fmt.Errorf("the receiver cannot be reached: %w", err)
+	var untrusted *tls.CertificateVerificationError
+	var late net.Error
+	switch {
+	case errors.As(err, &untrusted):
+		return &failure{"the receiver's certificate is not trusted", err}
+	case !connected:
+		return &failure{NoConnection, err}
+	case errors.As(err, &late) && late.Timeout():
+		return &failure{"the receiver did not answer in time", err}
+	}
+	return &failure{"the receiver broke off, or its answer is none", err}
 }

@@ -1,7 +1,9 @@
 package webhooks_test
 
 import (
+	"bytes"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -50,14 +52,67 @@ func TestAPrivateAddressIsNeverDialled(t *testing.T) {
 		for _, scheme := range []string{"https", "http"} {
 			hook, _ := w.hook(scheme + "://" + host + ":" + port)
 			w.tell(hook, scheme+host, "pending")
-			reason := w.reasonOf("hold:" + scheme + host)
-			if host != "2130706433" && reason != webhooks.ErrRefused.Error() { // some resolvers take that for an address, others for no name
+			if reason := w.reasonOf("hold:" + scheme + host); reason != webhooks.NoConnection {
 				t.Errorf("%s://%s: %s", scheme, host, reason)
 			}
 		}
 	}
 	if reached.Load() > 0 {
 		t.Errorf("a private address was dialled %d times", reached.Load())
+	}
+}
+
+// Whoever makes webhooks does not learn from their log which names and ports there are in a network of ours, nor what speaks
+// there; the node's log tells it.
+func TestAFailureTellsTheOwnerLittle(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var log bytes.Buffer
+	w.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	serve := func(speak func(net.Conn)) string {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		t.Cleanup(func() { _ = listener.Close() })
+		go func() {
+			for conn, err := listener.Accept(); err == nil; conn, err = listener.Accept() {
+				speak(conn)
+				t.Cleanup(func() { _ = conn.Close() })
+			}
+		}()
+		return listener.Addr().String()
+	}
+	silent := serve(func(net.Conn) {})
+	banner := serve(func(conn net.Conn) { _, _ = io.WriteString(conn, "SSH-2.0-internal\r\n") })
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	must(t, closed.Close())
+	untrusted := httptest.NewTLSServer(nil)
+	t.Cleanup(untrusted.Close)
+	d := w.dispatch()
+	receivers := []struct{ url, reason, cause string }{
+		{"https://10.0.0.1", webhooks.NoConnection, "private or reserved"},
+		{"https://nothing.invalid", webhooks.NoConnection, "lookup nothing.invalid"},
+		{"http://" + closed.Addr().String(), webhooks.NoConnection, "connection refused"},
+		{"https://" + banner, webhooks.NoConnection, "does not look like a TLS handshake"},
+		{"https://" + silent, webhooks.NoConnection, "deadline exceeded"},
+		{"http://" + silent, "the receiver did not answer in time", "deadline exceeded"},
+		{"http://" + banner, "the receiver broke off, or its answer is none", "SSH-2.0-internal"},
+		{untrusted.URL, "the receiver's certificate is not trusted", "unknown authority"},
+	}
+	for _, r := range receivers {
+		hook, _ := w.hook(r.url)
+		w.tell(hook, r.url, "pending")
+	}
+	for _, r := range receivers {
+		if reason := w.reasonOf("hold:" + r.url); reason != r.reason {
+			t.Errorf("the owner of %s is told %q", r.url, reason)
+		}
+	}
+	d.Close()
+	for _, r := range receivers {
+		if !strings.Contains(log.String(), r.cause) {
+			t.Errorf("the node's log does not tell of %s: %s", r.url, r.cause)
+		}
 	}
 }
 
