@@ -27,6 +27,22 @@ var webhooksMutants = []mutant{
 		failure: "is told",
 	},
 	{
+		name: "webhook-owner-share",
+		file: "node/webhooks/dispatcher.go",
+		old:  "	if d.webhooks.full(webhook) || d.owners.full(owner) {",
+		new:  "	if d.webhooks.full(webhook) {",
+		pkg:  "./node/webhooks", test: "TestASlowReceiverDelaysNobodyElse/owner",
+		failure: "the slow one was asked by 3 at once",
+	},
+	{
+		name: "webhook-owner-spared",
+		file: "node/store/dispatch.go",
+		old:  "	if len(b.Owners) == 0 {",
+		new:  "	if len(b.Owners) >= 0 {",
+		pkg:  "./node/webhooks", test: "TestASlowReceiverDelaysNobodyElse/owner",
+		failure: "the other one heard of 0 events",
+	},
+	{
 		name: "webhook-redirect",
 		file: "node/webhooks/sender.go",
 		old:  "CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },",

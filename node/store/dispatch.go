@@ -12,21 +12,32 @@ import (
 // Claimed is a delivery in the hands of a dispatcher: nobody else tries it before its lease has ended.
 type Claimed struct {
 	Delivery
+	Owner  string // of the webhook
 	URL    string
 	Secret []byte        // sealed
 	Age    time.Duration // since it was made or replayed
 }
 
+// Busy is whom a dispatcher has no room for.
+type Busy struct {
+	Webhooks []string
+	Owners   []string // with all of their webhooks
+}
+
 // ClaimDeliveries takes due deliveries in hand, at most limit. Those to busy webhooks are left alone, and so is what admit
 // refuses. One whose predecessor, about the same object to the same webhook, is not settled yet waits for it; one whose
 // webhook is gone is deleted. It tells whether there may be more.
-func (s *Store) ClaimDeliveries(ctx context.Context, limit int, lease time.Duration, busy []string, admit func(webhook string) bool) (claimed []Claimed, more bool, err error) {
+func (s *Store) ClaimDeliveries(ctx context.Context, limit int, lease time.Duration, busy Busy, admit func(Webhook) bool) (claimed []Claimed, more bool, err error) {
 	tx, err := s.Begin(ctx)
 	if err != nil {
 		return nil, false, fmt.Errorf("claim deliveries: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	due, err := lockDue(ctx, tx, limit, busy)
+	spared, err := busy.webhooks(ctx, tx)
+	if err != nil {
+		return nil, false, fmt.Errorf("claim deliveries: %w", err)
+	}
+	due, err := lockDue(ctx, tx, limit, spared)
 	if err != nil || len(due) == 0 {
 		return nil, false, err
 	}
@@ -40,8 +51,27 @@ func (s *Store) ClaimDeliveries(ctx context.Context, limit int, lease time.Durat
 	return claimed, more, nil
 }
 
-// lockDue locks what is due. Rows that another dispatcher has in hand are its own.
-func lockDue(ctx context.Context, tx *Tx, limit int, busy []string) (due []Claimed, err error) {
+// webhooks are all that nothing is taken in hand for. What is refused later fills the places of others, so they are left out by
+// the look at what is due.
+func (b Busy) webhooks(ctx context.Context, tx *Tx) ([]string, error) {
+	all := slices.Clone(b.Webhooks)
+	if len(b.Owners) == 0 {
+		return all, nil
+	}
+	scan := func(rows *sql.Rows) error {
+		var id string
+		err := rows.Scan(&id)
+		all = append(all, id)
+		return err
+	}
+	if err := tx.Query(ctx, scan, "SELECT id FROM webhooks WHERE owner IN ("+marks(len(b.Owners))+")", anys(b.Owners)...); err != nil {
+		return nil, fmt.Errorf("read webhooks: %w", err)
+	}
+	return all, nil
+}
+
+// lockDue locks what is due, but for spared webhooks. Rows that another dispatcher has in hand are its own.
+func lockDue(ctx context.Context, tx *Tx, limit int, spared []string) (due []Claimed, err error) {
 	scan := func(rows *sql.Rows) error {
 		var c Claimed
 		var micros int64
@@ -50,7 +80,7 @@ func lockDue(ctx context.Context, tx *Tx, limit int, busy []string) (due []Claim
 		due = append(due, c)
 		return err
 	}
-	spared := append([]string{""}, busy...)
+	spared = append([]string{""}, spared...)
 	query := `SELECT sequence, id, webhook, object, event, payload, attempts, TIMESTAMPDIFF(MICROSECOND, since, UTC_TIMESTAMP(6))
 		FROM webhook_deliveries FORCE INDEX (webhook_deliveries_due)
 		WHERE state = 'pending' AND next_at <= UTC_TIMESTAMP(6) AND webhook NOT IN (` + marks(len(spared)) + `) ORDER BY next_at LIMIT ? FOR UPDATE SKIP LOCKED`
@@ -61,7 +91,7 @@ func lockDue(ctx context.Context, tx *Tx, limit int, busy []string) (due []Claim
 }
 
 // sortOut decides about each delivery that is locked, and writes it.
-func sortOut(ctx context.Context, tx *Tx, due []Claimed, lease time.Duration, admit func(webhook string) bool) (claimed []Claimed, err error) {
+func sortOut(ctx context.Context, tx *Tx, due []Claimed, lease time.Duration, admit func(Webhook) bool) (claimed []Claimed, err error) {
 	waits, err := predecessors(ctx, tx, due)
 	if err != nil {
 		return nil, err
@@ -79,8 +109,8 @@ func sortOut(ctx context.Context, tx *Tx, due []Claimed, lease time.Duration, ad
 		case blocked: // its predecessor's end wakes it
 			tx.queue(`UPDATE webhook_deliveries SET next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND WHERE sequence = ?`,
 				(pause + lease).Microseconds(), c.Sequence)
-		case admit(c.Webhook):
-			c.URL, c.Secret, c.Attempts = hook.URL, hook.Secret, c.Attempts+1
+		case admit(hook):
+			c.Owner, c.URL, c.Secret, c.Attempts = hook.Owner, hook.URL, hook.Secret, c.Attempts+1
 			tx.queue(`UPDATE webhook_deliveries SET next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, attempts = ?, reason = '' WHERE sequence = ?`,
 				lease.Microseconds(), c.Attempts, c.Sequence)
 			claimed = append(claimed, c)

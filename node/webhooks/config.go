@@ -24,6 +24,7 @@ type Config struct {
 
 	WorkersMax int           // attempts at a time of this node
 	ShareMax   int           // of these, attempts to one webhook
+	OwnerMax   int           // of these, attempts to all webhooks of one owner
 	Poll       time.Duration // how often to look for what other nodes have left, about
 }
 
@@ -31,7 +32,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Timeout: 10 * time.Second, Settle: 10 * time.Second, RetryMin: 5 * time.Second, RetryMax: 6 * time.Hour, GiveUpAfter: 72 * time.Hour, Keep: 30 * 24 * time.Hour,
-		WorkersMax: 32, ShareMax: 8, Poll: time.Second,
+		WorkersMax: 32, ShareMax: 8, OwnerMax: 16, Poll: time.Second,
 	}
 }
 
@@ -51,8 +52,8 @@ func (c Config) Validate() error {
 		return errors.New("give_up_after: at least retry_min")
 	case c.Keep < time.Second:
 		return errors.New("keep: at least 1s")
-	case c.WorkersMax < 1 || c.ShareMax < 1 || c.Poll <= 0:
-		return errors.New("workers, share and poll must be above zero")
+	case c.WorkersMax < 1 || c.ShareMax < 1 || c.OwnerMax < 1 || c.Poll <= 0:
+		return errors.New("workers, shares and poll must be above zero")
 	}
 	return nil
 }

@@ -27,9 +27,9 @@ type Dispatcher struct {
 	woken chan struct{}
 	tried chan store.Tried
 
-	mu     sync.Mutex
-	inHand map[string]int // attempts under way, by webhook
-	total  int            // of all
+	mu               sync.Mutex
+	webhooks, owners shares // of attempts under way
+	total            int    // of all
 
 	stop                       context.CancelFunc
 	looking, sending, settling sync.WaitGroup
@@ -46,7 +46,8 @@ func Open(ctx context.Context, config Config, db *store.Store, secrets Sealer, c
 	}
 	d := &Dispatcher{
 		config: config, db: db, secrets: secrets, sender: newSender(config, clock), log: log,
-		woken: make(chan struct{}, 1), tried: make(chan store.Tried, settlesMax), inHand: map[string]int{},
+		woken: make(chan struct{}, 1), tried: make(chan store.Tried, settlesMax),
+		webhooks: shares{config.ShareMax, map[string]int{}}, owners: shares{config.OwnerMax, map[string]int{}},
 	}
 	d.metrics = newMetrics(registry, db)
 	ctx, d.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -102,17 +103,17 @@ func (d *Dispatcher) pass(ctx context.Context) (more bool, err error) {
 		return false, nil
 	}
 	began := time.Now()
-	var taken []string
-	claimed, more, err := d.db.ClaimDeliveries(ctx, free, d.config.lease(), busy, func(webhook string) bool {
-		if !d.take(webhook) {
+	var taken []store.Webhook
+	claimed, more, err := d.db.ClaimDeliveries(ctx, free, d.config.lease(), busy, func(hook store.Webhook) bool {
+		if !d.take(hook.ID, hook.Owner) {
 			return false
 		}
-		taken = append(taken, webhook)
+		taken = append(taken, hook)
 		return true
 	})
 	if err != nil {
-		for _, webhook := range taken {
-			d.leave(webhook)
+		for _, hook := range taken {
+			d.leave(hook.ID, hook.Owner)
 		}
 		return false, err
 	}
@@ -122,36 +123,54 @@ func (d *Dispatcher) pass(ctx context.Context) (more bool, err error) {
 	return more, nil
 }
 
-// room tells how many more attempts may begin, and which webhooks have as many as they may.
-func (d *Dispatcher) room() (free int, busy []string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for webhook, attempts := range d.inHand {
-		if attempts >= d.config.ShareMax {
-			busy = append(busy, webhook)
-		}
-	}
-	return d.config.WorkersMax - d.total, busy
+// shares counts attempts under way, of which nobody may have more than max.
+type shares struct {
+	max    int
+	inHand map[string]int
 }
 
-func (d *Dispatcher) take(webhook string) bool {
+func (s shares) full(of string) bool { return s.inHand[of] >= s.max }
+
+func (s shares) allFull() (full []string) {
+	for of := range s.inHand {
+		if s.full(of) {
+			full = append(full, of)
+		}
+	}
+	return full
+}
+
+func (s shares) leave(of string) {
+	if s.inHand[of]--; s.inHand[of] == 0 {
+		delete(s.inHand, of)
+	}
+}
+
+// room tells how many more attempts may begin, and who has as many as they may.
+func (d *Dispatcher) room() (free int, busy store.Busy) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.inHand[webhook] >= d.config.ShareMax {
+	return d.config.WorkersMax - d.total, store.Busy{Webhooks: d.webhooks.allFull(), Owners: d.owners.allFull()}
+}
+
+func (d *Dispatcher) take(webhook, owner string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.webhooks.full(webhook) || d.owners.full(owner) {
 		return false
 	}
-	d.inHand[webhook]++
+	d.webhooks.inHand[webhook]++
+	d.owners.inHand[owner]++
 	d.total++
 	return true
 }
 
-func (d *Dispatcher) leave(webhook string) {
+func (d *Dispatcher) leave(webhook, owner string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.webhooks.leave(webhook)
+	d.owners.leave(owner)
 	d.total--
-	if d.inHand[webhook]--; d.inHand[webhook] == 0 {
-		delete(d.inHand, webhook)
-	}
 }
 
 // deliver makes one attempt. No transaction is open meanwhile. After the deadline it is not begun: a process that was stopped
@@ -160,7 +179,7 @@ func (d *Dispatcher) deliver(c store.Claimed, deadline time.Time) {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 	tried := d.attempt(ctx, c)
-	d.leave(c.Webhook)
+	d.leave(c.Webhook, c.Owner)
 	d.tried <- tried
 }
 

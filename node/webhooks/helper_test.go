@@ -96,8 +96,13 @@ func (w *world) change(work func(ctx context.Context, tx *store.Tx) error) error
 // hook makes a webhook of the shop.
 func (w *world) hook(url string) (made store.Webhook, secret string) {
 	w.Helper()
+	return w.hookOf(shop, url)
+}
+
+func (w *world) hookOf(principal, url string) (made store.Webhook, secret string) {
+	w.Helper()
 	must(w, w.change(func(ctx context.Context, tx *store.Tx) (err error) {
-		made, secret, err = w.desk.Make(ctx, tx, store.Webhook{Principal: shop, Owner: shop, URL: url})
+		made, secret, err = w.desk.Make(ctx, tx, store.Webhook{Principal: principal, Owner: principal, URL: url})
 		return err
 	}))
 	return made, secret
