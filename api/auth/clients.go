@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -206,7 +207,8 @@ func lockClient(ctx context.Context, tx Tx, id string) error {
 
 // PutClient makes the client with this id and secret, or makes the one that is there so, a deleted one included. It is
 // for operators at the command line; saying it twice changes nothing more. It refuses with InvalidRequest, also a
-// secret of fewer than 32 characters: it is hashed once, which is safe for random secrets only.
+// secret of fewer than 32 characters: it is hashed once, which is safe for random secrets only. It refuses with
+// InvalidState another owner for a client with webhooks.
 func (a *Authority) PutClient(ctx context.Context, asked NewClient, secret string) error {
 	if err := asked.Validate(); err != nil {
 		return err
@@ -218,9 +220,18 @@ func (a *Authority) PutClient(ctx context.Context, asked NewClient, secret strin
 		return ledger.Refuse(ledger.InvalidRequest,
 			"a client secret has %d to %d random characters; `openssl rand -hex 32` makes one", secretMin, secretMax)
 	}
+	return a.inTx(ctx, func(tx *sql.Tx) error {
+		if err := a.writeClient(ctx, tx, asked, secret); err != nil {
+			return err
+		}
+		return checkWebhooks(ctx, tx, asked)
+	})
+}
+
+func (a *Authority) writeClient(ctx context.Context, tx *sql.Tx, asked NewClient, secret string) error {
 	hash, now := sha256.Sum256([]byte(secret)), a.now()
 	// Assignments see those before them, so what is compared with the old row comes first.
-	_, err := a.config.DB.ExecContext(ctx, `INSERT INTO clients (id, name, secret_hash, scopes, owner, created_at)
+	_, err := tx.ExecContext(ctx, `INSERT INTO clients (id, name, secret_hash, scopes, owner, created_at)
 		VALUES (?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE
 		created_at = IF(deleted_at IS NULL, created_at, VALUES(created_at)),
 		rotated_at = IF(secret_hash = VALUES(secret_hash), rotated_at, VALUES(created_at)),
@@ -229,6 +240,20 @@ func (a *Authority) PutClient(ctx context.Context, asked NewClient, secret strin
 		asked.ID, asked.Name, hash[:], asked.Scopes.String(), asked.Owner, now)
 	if err != nil {
 		return fmt.Errorf("put client %s: %w", asked.ID, err)
+	}
+	return nil
+}
+
+// checkWebhooks refuses an owner whom webhooks of the client do not hear of. They cannot just follow: whoever was given their
+// events is not sure to be meant to hear of the new owner. The client's row is locked, so that none is made meanwhile.
+func checkWebhooks(ctx context.Context, tx *sql.Tx, asked NewClient) error {
+	principal, others := "client:"+asked.ID, 0
+	err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM webhooks WHERE principal = ? AND owner <> ?", principal, cmp.Or(asked.Owner, principal)).Scan(&others)
+	if err != nil {
+		return fmt.Errorf("count webhooks of client %s: %w", asked.ID, err)
+	}
+	if others > 0 {
+		return ledger.Refuse(ledger.InvalidState, "the client %s has %d webhooks that hear of another owner's accounts; delete them or the client first", asked.ID, others)
 	}
 	return nil
 }

@@ -7,8 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"lockstep/api/auth"
 	"lockstep/node/ledger"
+	"lockstep/node/store"
 )
 
 func decodePart(t testing.TB, bearer string, part int) []byte {
@@ -196,6 +199,34 @@ func TestPuttingAClientMakesItSo(t *testing.T) {
 	if clients[0].Name != "Till 2" || !clients[0].RotatedAt.Equal(clock.Now().Truncate(time.Microsecond)) {
 		t.Errorf("listed %+v", clients[0])
 	}
+}
+
+// A client's webhooks hear of its owner's accounts, so it keeps the owner as long as it has any; anything else may change.
+func TestAClientWithWebhooksKeepsItsOwner(t *testing.T) {
+	t.Parallel()
+	here, _, _ := twoNodes(t)
+	putShop(t, here.Authority)
+	tx, err := here.db.Begin(t.Context())
+	must(t, err)
+	defer tx.Rollback()
+	must(t, store.InsertWebhook(t.Context(), tx, store.Webhook{ID: uuid.NewString(), Principal: "client:shop", Owner: "client:shop", Secret: []byte("s"), CreatedAt: time.Now()}))
+	_, err = tx.Commit(t.Context())
+	must(t, err)
+	asked := auth.NewClient{ID: "shop", Name: "The shop", Scopes: auth.AllScopes, Owner: "user:alice"}
+	wantCode(t, here.PutClient(t.Context(), asked, shopSecret), ledger.InvalidState)
+	clients, err := here.ListClients(t.Context(), "", 0)
+	must(t, err)
+	if clients[0].Owner != "" || clients[0].Scopes == auth.AllScopes {
+		t.Errorf("what was refused made the client %+v", clients[0])
+	}
+	for _, same := range []string{"", "client:shop"} {
+		asked.Owner = same
+		must(t, here.PutClient(t.Context(), asked, shopSecret))
+	}
+	_, err = here.db.Source().ExecContext(t.Context(), "DELETE FROM webhooks")
+	must(t, err)
+	asked.Owner = "user:alice"
+	must(t, here.PutClient(t.Context(), asked, shopSecret))
 }
 
 // Deleting ends a client's tokens for good: putting it again does not bring them back.

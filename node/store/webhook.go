@@ -73,6 +73,19 @@ func CountWebhooks(ctx context.Context, tx *Tx, principal string) (all, own int,
 	return all, own, nil
 }
 
+// ActsFor tells whether a principal acts for the owner now, which a node that has read of it before may have wrong. A client is
+// locked, so that it is given no other owner before a webhook of it is there to be seen.
+func ActsFor(ctx context.Context, tx *Tx, principal, owner string) (still bool, err error) {
+	still = true // a person acts for nobody else
+	scan := func(rows *sql.Rows) error { return rows.Scan(&still) }
+	err = tx.Query(ctx, scan, "SELECT deleted_at IS NULL AND IF(owner = '', ?, owner) = ? FROM clients WHERE id = ? FOR UPDATE",
+		principal, owner, strings.TrimPrefix(principal, "client:"))
+	if err != nil {
+		return false, fmt.Errorf("lock client: %w", err)
+	}
+	return still, nil
+}
+
 // InsertWebhook makes a webhook.
 func InsertWebhook(ctx context.Context, tx *Tx, w Webhook) error {
 	_, err := tx.Exec(ctx, "INSERT INTO webhooks ("+webhookColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

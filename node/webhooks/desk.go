@@ -49,13 +49,20 @@ func (d *Desk) Check(url string) error {
 }
 
 // Make keeps a webhook, whose id, secret and time it sets, and returns the secret as the receiver needs it. It refuses with
-// InvalidState when there are enough.
+// InvalidState when there are enough, and when the principal acts for another owner by now or is no more.
 func (d *Desk) Make(ctx context.Context, tx *store.Tx, asked store.Webhook) (store.Webhook, string, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return store.Webhook{}, "", err
 	}
-	if err := mark(ctx, tx); err != nil {
+	still, err := store.ActsFor(ctx, tx, asked.Principal, asked.Owner)
+	if err == nil && !still {
+		err = ledger.Refuse(ledger.InvalidState, "this client was changed a moment ago; ask again")
+	}
+	if err == nil {
+		err = mark(ctx, tx)
+	}
+	if err != nil {
 		return store.Webhook{}, "", err
 	}
 	all, own, err := store.CountWebhooks(ctx, tx, asked.Principal)

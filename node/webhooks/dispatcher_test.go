@@ -213,6 +213,37 @@ func newTarpit(tb testing.TB) *tarpit {
 	return p
 }
 
+// A node may know a client as it was a moment ago. A webhook that it made for the former owner would hear of that one for good.
+func TestAWebhookIsMadeForTheOwnerOfNow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec("INSERT INTO clients (id, name, secret_hash, scopes, owner, created_at) VALUES ('shop', 'Shop', REPEAT('x', 32), '', 'user:alice', NOW(6))")
+	made := func(owner string) error {
+		return w.change(func(ctx context.Context, tx *store.Tx) error {
+			_, _, err := w.desk.Make(ctx, tx, store.Webhook{Principal: shop, Owner: owner, URL: "https://shop.example.com"})
+			return err
+		})
+	}
+	must(t, made("user:alice"))
+	if err := made(shop); ledger.CodeOf(err) != ledger.InvalidState {
+		t.Errorf("one for the former owner is %v", err)
+	}
+	w.exec("UPDATE clients SET owner = ''")
+	must(t, made(shop))
+	must(t, w.change(func(ctx context.Context, tx *store.Tx) error {
+		_, err := store.ActsFor(ctx, tx, shop, shop)
+		must(t, err)
+		if err := w.admin.QueryRowContext(ctx, "SELECT id FROM clients FOR UPDATE NOWAIT").Scan(new(string)); err == nil {
+			t.Error("a client can be changed while a webhook of it is made")
+		}
+		return nil
+	}))
+	w.exec("UPDATE clients SET deleted_at = NOW(6)")
+	if err := made(shop); ledger.CodeOf(err) != ledger.InvalidState {
+		t.Errorf("one of a deleted client is %v", err)
+	}
+}
+
 func TestAPrincipalHasEnoughWebhooks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
