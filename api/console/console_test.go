@@ -81,10 +81,22 @@ func TestCSVIsHarmless(t *testing.T) {
 	}
 	var lines []console.Line
 	notes := [][2]string{ // as written, and in the table
-		{`=HYPERLINK("https://evil")`, `'=HYPERLINK("https://evil")`}, {"+1", "'+1"}, {"-1", "'-1"}, {"@x", "'@x"}, {"\t =1", "\t '=1"},
-		{"＝1", "'＝1"}, {"＋1", "'＋1"}, {"－1", "'－1"}, {"＠x", "'＠x"},
-		{"a;=1;+2", "a;'=1;'+2"}, {`a; "=1`, `a; "'=1`}, {"a\t@x", "a\t'@x"}, {"a,\n-1", "a,\n'-1"},
-		{"a \"b\",\nc", "a \"b\",\nc"}, {"점심", "점심"}, {"1+1=2 - a@b; c", "1+1=2 - a@b; c"},
+		{`=HYPERLINK("https://evil")`, `'=HYPERLINK("https://evil")`},
+		{"+1", "'+1"},
+		{"-1", "'-1"},
+		{"@x", "'@x"},
+		{"\t =1", "\t '=1"},
+		{"＝1", "'＝1"},
+		{"＋1", "'＋1"},
+		{"－1", "'－1"},
+		{"＠x", "'＠x"},
+		{"a;=1;+2", "a;'=1;'+2"},
+		{`a; "=1`, `a; "'=1`},
+		{"a\t@x", "a\t'@x"},
+		{"a,\n-1", "a,\n'-1"},
+		{"a \"b\",\nc", "a \"b\",\nc"},
+		{"점심", "점심"},
+		{"1+1=2 - a@b; c", "1+1=2 - a@b; c"},
 	}
 	for _, note := range notes {
 		lines = append(lines, console.Line{Entry: entry, Description: note[0]})
