@@ -11,7 +11,7 @@ type Promise struct {
 	From, To    Number
 	Amount      Money
 	Description string
-	Reconciling bool // said in answer to a reconciliation, after the peer's epoch was noted
+	Reconciling int64 // our epoch, if it was said in answer to its reconciliation, after the peer's epoch was noted
 }
 
 // accounts is the payee, and our stripe of the peer's settlement account.
@@ -33,7 +33,7 @@ func (p Promise) stale(b *Book) bool { return p.Epoch < b.exposures[p.exposure()
 // counts refuses what the peer has decided and what may be over: while the books are not reconciled its epoch may be among what
 // they have forgotten.
 func (p Promise) counts(b *Book) error {
-	if err := b.mayDecide(); err != nil && !p.Reconciling {
+	if err := b.mayDecide(p.Reconciling); err != nil {
 		return err
 	}
 	if p.stale(b) {
@@ -81,7 +81,7 @@ func (p Prepare) Apply(b *Book) (Result, error) {
 	if p.TransferExists {
 		return Result{}, Refuse(IdempotencyKeyReused, "the id %s belongs to another transfer", p.ID)
 	}
-	if err := b.mayDecide(); err != nil {
+	if err := b.mayDecide(0); err != nil {
 		return Result{}, err
 	}
 	next := Remittance{
@@ -273,7 +273,7 @@ func (r Release) Apply(b *Book) (Result, error) {
 	case there && (found.State != Pending || !r.same(found)):
 		return Result{}, Refuse(TransferConflict, "%s is %s here, and the peer says that it is aborted", r.ID, found.State)
 	case !there:
-		return Close{ID: r.ID, Payer: r.Peer.System, Payee: b.System, Reconciling: true}.Apply(b) // the payer has decided it
+		return Close{ID: r.ID, Payer: r.Peer.System, Payee: b.System, Reconciling: b.ownEpoch}.Apply(b) // the payer has decided it
 	}
 	next, transfer := *found, *found.Transfer
 	payee, locked := b.accounts[transfer.PayeeID]

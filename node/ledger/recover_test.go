@@ -133,7 +133,10 @@ func TestUnreconciledBooksDecideNothing(t *testing.T) {
 	if result, err := conclude.Apply(between(0, nil, held(ledger.Posted, 40))); err != nil || result.Remittance.State != ledger.Posted {
 		t.Errorf("what is decided is not told: %+v, %v", result.Remittance, err)
 	}
-	if _, err := (ledger.Close{ID: "u", Payer: "alpha", Payee: "beta", Reconciling: true}).Apply(between(0, nil)); err != nil {
+	if _, err := (ledger.Close{ID: "u", Payer: "alpha", Payee: "beta", Reconciling: 7}).Apply(between(0, nil)); err != nil {
 		t.Errorf("a reconciliation cannot close: %v", err)
+	}
+	if _, err := (ledger.Close{ID: "u", Payer: "alpha", Payee: "beta", Reconciling: 6}).Apply(between(0, nil)); ledger.CodeOf(err) != ledger.SourceUnavailable {
+		t.Errorf("a reconciliation of an epoch that is over closes: %v", err)
 	}
 }

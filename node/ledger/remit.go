@@ -37,7 +37,7 @@ func (r Remit) Exposures() []ExposureKey { return nil }
 
 // Apply holds the amount, or refuses.
 func (r Remit) Apply(b *Book) (Result, error) {
-	if err := b.mayDecide(); err != nil {
+	if err := b.mayDecide(0); err != nil {
 		return Result{}, err
 	}
 	payer, err := b.owned(r.From, r.Actor)
@@ -112,7 +112,7 @@ func (c Conclude) Apply(b *Book) (Result, error) {
 	if found.Final() {
 		return Result{Remittance: found, Transfer: found.Transfer}, nil
 	}
-	if err := b.mayDecide(); err != nil {
+	if err := b.mayDecide(0); err != nil {
 		return Result{}, err
 	}
 	if c.End == Posted && c.Epoch < b.ownEpoch {
@@ -205,7 +205,7 @@ func (n NoteCredit) check(b *Book, id TransferID) error {
 	if there && found.Payer == b.System && found.Payee == n.Peer.System && found.State == Posted {
 		return nil
 	}
-	if err := b.mayDecide(); err != nil {
+	if err := b.mayDecide(0); err != nil {
 		return err
 	}
 	if n.Epoch < b.exposures[ExposureKey{n.Peer.System, n.Currency}].Epoch {
@@ -219,7 +219,7 @@ func (n NoteCredit) check(b *Book, id TransferID) error {
 type Close struct {
 	ID           TransferID
 	Payer, Payee string
-	Reconciling  bool // the other system has noted our epoch, so that nothing we may have said before can still count
+	Reconciling  int64 // our epoch, if its reconciliation asks: the other system has noted it, so that nothing we said before counts
 }
 
 // Accounts is empty.
@@ -237,7 +237,7 @@ func (c Close) Exposures() []ExposureKey { return nil }
 // Apply writes the tombstone, unless there is a row.
 func (c Close) Apply(b *Book) (Result, error) {
 	if _, there := b.remittances[c.ID]; !there {
-		if err := b.mayDecide(); err != nil && !c.Reconciling {
+		if err := b.mayDecide(c.Reconciling); err != nil {
 			return Result{}, err
 		}
 		b.putRemittance(Remittance{

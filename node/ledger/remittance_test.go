@@ -378,7 +378,11 @@ func TestNothingIsDecidedBeforeTheBooksAreReconciled(t *testing.T) {
 		}
 	}
 	answered := credit()
-	answered.Reconciling = true
+	answered.Reconciling = ownEpoch - 1
+	if _, code := promise.do(answered); code != ledger.SourceUnavailable {
+		t.Errorf("a credit that the peer has shown to the reconciliation of an earlier epoch: %q", code)
+	}
+	answered.Reconciling = ownEpoch
 	if got, code := promise.do(answered); code != "" || got.State != ledger.Posted {
 		t.Errorf("a credit that the peer shows to a reconciliation: %q", code)
 	}

@@ -39,9 +39,10 @@ func (b *Book) Stand(epoch int64, reconciled bool) { b.ownEpoch, b.unreconciled 
 // epoch is this system's: an operation may have been made in an earlier one.
 func (b *Book) epoch(known int64) int64 { return max(known, b.ownEpoch) }
 
-// mayDecide refuses while the books are not reconciled.
-func (b *Book) mayDecide() error {
-	if b.unreconciled {
+// mayDecide refuses while the books are not reconciled, but for what a reconciliation of this very epoch has asked for: in a later
+// one it may have forgotten what would refuse that. 0 is no reconciliation.
+func (b *Book) mayDecide(reconciling int64) error {
+	if b.unreconciled && (reconciling == 0 || reconciling != b.ownEpoch) {
 		return Refuse(SourceUnavailable, "this system was restored and is comparing its books with those of its peers; transfers between systems wait")
 	}
 	return nil

@@ -284,7 +284,9 @@ func (l *lane) post(tasks []*task, set *locks.Set) error {
 		case class == store.ClassAgain && !store.LockWait(err) && try < l.config.RepeatsMax:
 			time.Sleep(l.jitter())
 		case class == store.ClassServer && !lost:
-			lost = true // once more, on a new connection
+			lost = true // once more, on a new connection, perhaps to a source that lacks them
+			clear(l.stripes)
+			clear(l.exposed)
 		case store.Interrupted(err) && interrupted < interruptedMax:
 			interrupted++ // again, for the server may have been frozen, or somebody kills the wrong statements
 		default:

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"lockstep/cluster/events"
@@ -250,13 +251,21 @@ type heard struct {
 // sender's to state, is parked alone; the message comes again as long as any event of it could not be applied.
 func (c *Carrier) Handle(ctx context.Context, d events.Delivery) events.Verdict {
 	list, failure := c.hear(ctx, d)
-	failed := make(chan error, len(list))
-	for _, h := range list {
-		go func() { failed <- c.apply(ctx, d, h) }() // together, to be combined
+	failed := make([]error, len(list))
+	var all sync.WaitGroup
+	for i, h := range list {
+		all.Go(func() { failed[i] = c.apply(ctx, d, h) }) // together, to be combined
 	}
-	for range list {
-		failure = errors.Join(failure, <-failed)
+	all.Wait()
+	var stale []heard
+	for i, err := range failed {
+		if Stale(err) {
+			stale = append(stale, list[i])
+			continue
+		}
+		failure = errors.Join(failure, err)
 	}
+	failure = errors.Join(failure, c.askAgain(ctx, d, stale))
 	if failure != nil {
 		return events.Later(failure)
 	}
@@ -289,6 +298,24 @@ func (c *Carrier) hear(ctx context.Context, d events.Delivery) (list []heard, fa
 	return list, failure
 }
 
+// askAgain asks the sender about what it has stated in an epoch that is over.
+func (c *Carrier) askAgain(ctx context.Context, d events.Delivery, stale []heard) (failure error) {
+	for part := range slices.Chunk(stale, peers.BatchMax) {
+		facts := make([]peers.Fact, len(part))
+		for i, h := range part {
+			facts[i] = h.fact
+			c.desk.log.Warn("a statement of an epoch that is over; the payer's system is asked", "transfers", h.fact.Transfers(), "from", h.fact.From)
+		}
+		for i, err := range c.desk.AskAgain(ctx, facts) {
+			if Contradicts(err) {
+				err = c.park(ctx, d, part[i].event, err.Error())
+			}
+			failure = errors.Join(failure, err)
+		}
+	}
+	return failure
+}
+
 func (c *Carrier) apply(ctx context.Context, d events.Delivery, h heard) (failure error) {
 	name := strings.TrimPrefix(h.fact.Type, "transfer.")
 	ctx, span := c.desk.config.Traces.Continue(ctx, "apply", traces.Consumer, h.event.Trace)
@@ -307,13 +334,6 @@ func (c *Carrier) apply(ctx context.Context, d events.Delivery, h heard) (failur
 	switch {
 	case err == nil:
 		return c.desk.fault("after_" + name)
-	case Stale(err):
-		c.desk.log.Warn("a statement of an epoch that is over; the payer's system is asked", "transfers", h.fact.Transfers(), "from", h.fact.From)
-		err = c.desk.AskAgain(ctx, h.fact)
-	}
-	switch {
-	case err == nil:
-		return nil
 	case Contradicts(err):
 		return c.park(ctx, d, h.event, err.Error())
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,12 +23,14 @@ import (
 // scene is a system that begins another epoch while its desk waits for the peer's answer.
 type scene struct {
 	remit.Books
+	mu         sync.Mutex
 	remittance ledger.Remittance
 	epoch      int64
 	answered   peers.InquiryAnswer
 	submitted  []ledger.Operation
 	missing    bool // the remittance
 	refusals   []*ledger.Error
+	inquiries  int
 }
 
 const (
@@ -57,6 +61,8 @@ func (s *scene) State(peers.Fact) (string, error)        { return "", nil }
 func (s *scene) StateAll([]peers.Fact) ([]string, error) { return nil, nil }
 func (s *scene) Read(stated string) (peers.Fact, error)  { return teller{}.Read(stated) }
 func (s *scene) Submit(_ context.Context, c posting.Command) (posting.Outcome, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.submitted = append(s.submitted, c.Operation)
 	if len(s.refusals) > 0 {
 		refusal := s.refusals[0]
@@ -72,6 +78,7 @@ func (s *scene) Prepare(_ context.Context, _ string, transfer peers.Transfer) (p
 }
 
 func (s *scene) Inquire(context.Context, string, string, string, ...string) (peers.InquiryAnswer, error) {
+	s.inquiries++
 	if len(s.answered.Results) == 0 {
 		return s.answered, errors.New("the peer is away")
 	}
@@ -136,6 +143,11 @@ func TestAPromiseIsToldInTheEpochInWhichItIsThere(t *testing.T) {
 	if len(results) != 1 || results[0].State != peers.Reserved || results[0].Epoch != before {
 		t.Errorf("promised as %+v, want epoch %d", results, before)
 	}
+	transfer.ID = strings.ToUpper(transfer.ID) // an id has one form only, in which lists go on from it
+	results = desk.Prepare(context.Background(), "beta", peers.PrepareRequest{Epoch: after, Transfers: []peers.Transfer{transfer}})
+	if len(results) != 1 || results[0].State != peers.Refused || results[0].Code != string(ledger.InvalidRequest) {
+		t.Errorf("in capitals: %+v", results)
+	}
 }
 
 // A decision of an epoch that is over changes nothing by itself. When the promise is lost as well nobody but its hearer can ask
@@ -154,12 +166,16 @@ func TestADecisionOfAnEpochThatIsOverIsAskedAbout(t *testing.T) {
 		return stated[0]
 	}
 	id := string(s.remittance.ID)
-	data, err := events.Pack([]events.Event{{
+	event := events.Event{
 		ID: id + ".transfer.committed", Source: "lockstep:beta", Type: "lockstep." + ledger.EventCommitted, Subject: id,
 		Time: s.remittance.CreatedAt, Epoch: before, Statement: word(id, before),
-	}})
-	if err != nil {
-		t.Fatal(err)
+	}
+	handle := func(bus remit.Bus, list ...events.Event) events.Verdict {
+		data, err := events.Pack(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return remit.NewCarrier(desk, bus).Handle(context.Background(), events.Delivery{Subject: events.Transfer("beta", "alpha", "committed"), Data: data})
 	}
 	for name, c := range map[string]struct {
 		state             ledger.State // of the promise, if it is there
@@ -181,13 +197,18 @@ func TestADecisionOfAnEpochThatIsOverIsAskedAbout(t *testing.T) {
 			s.answered.Results = []peers.InquiryResult{c.answer}
 		}
 		bus := &heap{}
-		verdict := remit.NewCarrier(desk, bus).Handle(context.Background(), events.Delivery{Subject: events.Transfer("beta", "alpha", "committed"), Data: data})
-		if done := verdict == events.Done(); done != c.done || len(s.submitted) != c.submitted || bus.parked != c.parked {
+		if done := handle(bus, event) == events.Done(); done != c.done || len(s.submitted) != c.submitted || bus.parked != c.parked {
 			t.Errorf("%s: done %v, submitted %+v, parked %d", name, done, s.submitted, bus.parked)
 		}
 		if credit, is := s.submitted[len(s.submitted)-1].(ledger.Credit); name == "committed" && (!is || credit.Epoch != after) {
 			t.Errorf("%s: submitted %+v", name, s.submitted)
 		}
+	}
+	aborted := peers.InquiryResult{State: peers.Aborted}
+	s.missing, s.inquiries, s.refusals = true, 0, []*ledger.Error{{Code: ledger.StaleEpoch}, {Code: ledger.StaleEpoch}}
+	s.answered.Results = []peers.InquiryResult{aborted, aborted}
+	if verdict := handle(&heap{}, event, event); verdict != events.Done() || s.inquiries != 1 {
+		t.Errorf("two together: %+v after %d requests", verdict, s.inquiries)
 	}
 }
 

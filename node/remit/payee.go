@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"lockstep/cluster/peers"
 	"lockstep/cluster/traces"
 	"lockstep/node/ledger"
@@ -97,8 +99,8 @@ func (d *Desk) promiseOf(from string, epoch int64, id, payer, payee, amount, cur
 	if err != nil {
 		return ledger.Promise{}, err
 	}
-	const descriptionMax, idChars = 800, 36 // bytes of 200 characters
-	if len(id) != idChars || len(description) > descriptionMax || payerNumber.System() != from || payeeNumber.System() != d.books.System() {
+	const descriptionMax = 800 // bytes of 200 characters
+	if uuidOf, err := uuid.Parse(id); err != nil || uuidOf.String() != id || len(description) > descriptionMax || payerNumber.System() != from || payeeNumber.System() != d.books.System() {
 		return ledger.Promise{}, ledger.Refuse(ledger.InvalidRequest, "a transfer is from an account of the sender to an account of the receiver")
 	}
 	return ledger.Promise{ID: ledger.TransferID(id), Peer: peer, Epoch: epoch, From: payerNumber, To: payeeNumber, Amount: money, Description: description}, nil
@@ -272,10 +274,11 @@ func creditsOf(system string, credits []ledger.PeerEvent) peers.Fact {
 // Apply does what a peer's statement asks for, once, however often it is heard. Of its errors, Contradicts tells those that
 // no repeat will mend.
 func (d *Desk) Apply(ctx context.Context, fact peers.Fact, jws string) error {
-	return d.apply(ctx, fact, jws, false)
+	return d.apply(ctx, fact, jws, 0)
 }
 
-func (d *Desk) apply(ctx context.Context, fact peers.Fact, jws string, reconciling bool) error {
+// apply is Apply, for the reconciliation of an epoch of ours if it is not 0.
+func (d *Desk) apply(ctx context.Context, fact peers.Fact, jws string, reconciling int64) error {
 	var operation ledger.Operation
 	switch fact.Type {
 	case ledger.EventCredited:
@@ -369,7 +372,7 @@ func (d *Desk) Awaiting(ctx context.Context, s saga.Saga) saga.Outcome {
 	case r.Final():
 		return saga.Settled() // as in Remitting
 	}
-	switch err = d.ask(ctx, r); {
+	switch err = d.ask(ctx, r.Payer, r)[0]; {
 	case err == nil:
 		return saga.Settled()
 	case Contradicts(err):
@@ -378,27 +381,44 @@ func (d *Desk) Awaiting(ctx context.Context, s saga.Saga) saga.Outcome {
 	return saga.Again(0, err)
 }
 
-// ask does what the payer's system answers about a transfer that it pays. Its answer ends a promise by itself, for its signature
-// binds it to our question; a credit rests on a word that can be shown.
-func (d *Desk) ask(ctx context.Context, r ledger.Remittance) error {
-	d.metrics.inquiries.Inc()
-	answer, err := d.asker.Inquire(ctx, r.Payer, r.Payer, peers.Close, string(r.ID))
-	if err != nil {
-		return err
+// ask does what the payer's system answers about transfers that it pays, in one request, and tells of each how that went.
+func (d *Desk) ask(ctx context.Context, payer string, open ...ledger.Remittance) []error {
+	d.metrics.inquiries.Add(float64(len(open)))
+	failed, ids := make([]error, len(open)), make([]string, len(open))
+	for i, r := range open {
+		ids[i] = string(r.ID)
 	}
-	switch result := answer.Results[0]; {
+	answer, err := d.asker.Inquire(ctx, payer, payer, peers.Close, ids...)
+	if err != nil {
+		for i := range failed {
+			failed[i] = err
+		}
+		return failed
+	}
+	var all sync.WaitGroup
+	for i, r := range open {
+		all.Go(func() { failed[i] = d.answered(ctx, r, answer.Results[i], answer.Epoch) })
+	}
+	all.Wait()
+	return failed
+}
+
+// answered does what one result says. It ends a promise by itself, for its signature binds it to our question; a credit rests on a
+// word that can be shown.
+func (d *Desk) answered(ctx context.Context, r ledger.Remittance, result peers.InquiryResult, epoch int64) error {
+	switch {
 	case result.State == peers.Committed:
-		return d.believe(ctx, r.ID, result.Statement, false)
+		return d.believe(ctx, r.ID, result.Statement, 0)
 	case result.State == peers.Aborted && r.Transfer != nil:
-		return d.release(ctx, r, answer.Epoch)
+		return d.release(ctx, r, epoch)
 	case result.State == peers.Aborted:
-		return nil
+		return nil // nothing was promised
 	}
 	return errUndecided
 }
 
 // believe applies the word that a peer shows for a transfer, which has to be about it.
-func (d *Desk) believe(ctx context.Context, id ledger.TransferID, stated string, reconciling bool) error {
+func (d *Desk) believe(ctx context.Context, id ledger.TransferID, stated string, reconciling int64) error {
 	fact, err := d.directory.Read(stated)
 	if err != nil {
 		return errors.Join(errUnread, err)
@@ -409,25 +429,37 @@ func (d *Desk) believe(ctx context.Context, id ledger.TransferID, stated string,
 	return d.apply(ctx, fact, stated, reconciling)
 }
 
-// AskAgain asks the payer's system about a decision that it has stated in an epoch that is over. Where the promise is lost with
-// an earlier epoch of ours nobody else would ask: the credit would be forgotten.
-func (d *Desk) AskAgain(ctx context.Context, stale peers.Fact) error {
-	if stale.Type != ledger.EventCommitted {
-		return nil // a promise has a saga that asks, and without one nothing is to be undone
+// AskAgain asks the payer's system about decisions that it has stated in an epoch that is over, at most peers.BatchMax, and tells of
+// each how that went. Where the promise is lost with an earlier epoch of ours nobody else would ask: the credit would be forgotten.
+func (d *Desk) AskAgain(ctx context.Context, stale []peers.Fact) []error {
+	failed, ids := make([]error, len(stale)), make([]ledger.TransferID, len(stale))
+	for i, fact := range stale {
+		ids[i] = ledger.TransferID(fact.ID)
 	}
-	id := ledger.TransferID(stale.ID)
-	found, err := d.books.Remittances(ctx, id)
-	if err != nil {
-		return err
+	found, err := d.books.Remittances(ctx, ids...)
+	var open []ledger.Remittance
+	var places []int
+	for i, fact := range stale {
+		r, there := found[ids[i]]
+		switch {
+		case fact.Type != ledger.EventCommitted:
+			continue // a promise has a saga that asks, and without one nothing is to be undone
+		case err != nil:
+			failed[i] = err
+			continue
+		case there && r.Final():
+			continue
+		case !there:
+			r = ledger.Remittance{ID: ids[i]}
+		}
+		open, places = append(open, r), append(places, i)
 	}
-	r, there := found[id]
-	switch {
-	case !there:
-		r = ledger.Remittance{ID: id, Payer: stale.From}
-	case r.Final():
-		return nil
+	if len(open) > 0 {
+		for i, err := range d.ask(ctx, stale[0].From, open...) {
+			failed[places[i]] = err
+		}
 	}
-	return d.ask(ctx, r)
+	return failed
 }
 
 // release ends a promise on the payer's answer to our question, which its signature binds to it. It counts in the epoch only

@@ -56,6 +56,7 @@ var ErrOverCap = errors.New("remit: forgotten credits are above the peer's cap")
 // paid, since it lowers what the peer owes against its cap.
 func (r *Reconciler) Peer(ctx context.Context, peer string) (Reconciled, error) {
 	done := Reconciled{Peer: peer}
+	epoch := r.Desk.books.Epoch() // before the peer's is noted: in a later one that may be forgotten
 	theirs, err := r.Informant.TellEpoch(ctx, peer)
 	if err != nil {
 		return done, fmt.Errorf("tell %s our epoch: %w", peer, err)
@@ -68,7 +69,7 @@ func (r *Reconciler) Peer(ctx context.Context, peer string) (Reconciled, error) 
 		payer string
 		judge judge
 	}{{ours, r.paid}, {peer, r.received}} {
-		if err := r.ranges(ctx, &talk{&tally{done: &done}, theirs, side.payer, side.judge}); err != nil {
+		if err := r.ranges(ctx, &talk{&tally{done: &done, ours: epoch}, theirs, side.payer, side.judge}); err != nil {
 			return done, err
 		}
 	}
@@ -82,6 +83,7 @@ func (r *Reconciler) Peer(ctx context.Context, peer string) (Reconciled, error) 
 type tally struct {
 	mu   sync.Mutex
 	done *Reconciled
+	ours int64 // our epoch, in which the peer's was noted
 }
 
 func (t *tally) count(what *int) {
@@ -143,11 +145,13 @@ func (r *Reconciler) ranges(ctx context.Context, t *talk) error {
 			return r.pages(ctx, t, after, "")
 		}
 		theirs, err := r.Informant.Digest(ctx, t.done.Peer, t.payer, string(after), string(ours.Last))
-		switch {
-		case errors.Is(err, peers.ErrRefused): // a peer of before there were digests
+		if err != nil && size == least { // a peer of before there were digests
 			return r.pages(ctx, t, after, "")
-		case err != nil:
-			return fmt.Errorf("ask %s for a digest of transfers paid by %s: %w", t.done.Peer, t.payer, err)
+		}
+		if err != nil { // perhaps it took too long
+			size = max(size/8, least)
+			most = size
+			continue
 		}
 		if err := t.inEpoch(theirs.Epoch); err != nil {
 			return err
@@ -224,22 +228,24 @@ func (r *Reconciler) page(ctx context.Context, t *tally, page []peers.Listed, ju
 func (r *Reconciler) paid(ctx context.Context, t *tally, listed peers.Listed, own *ledger.Remittance) error {
 	posted := own != nil && own.State == ledger.Posted
 	switch {
-	case listed.State == peers.Committed && posted && alike(listed, own): // whatever word it rests on, which may be of a key that is gone
-	case listed.State == peers.Committed:
+	case listed.State == peers.Committed && !posted:
 		return r.credited(ctx, t, listed, own)
+	case listed.State == peers.Committed && !alike(listed, own):
+		t.list(&t.done.Conflicts, listed.ID, "posted here with other contents than the peer lists")
+		return nil
 	case listed.State == peers.Aborted && posted:
 		t.list(&t.done.Conflicts, listed.ID, "posted here, and the peer will not credit it")
 		return nil
 	case listed.State == peers.Pending && own == nil:
 		if _, err := r.Desk.submit(ctx, ledger.Close{
-			ID: ledger.TransferID(listed.ID), Payer: r.Desk.books.System(), Payee: t.done.Peer, Reconciling: true,
+			ID: ledger.TransferID(listed.ID), Payer: r.Desk.books.System(), Payee: t.done.Peer, Reconciling: t.ours,
 		}); err != nil {
 			return err
 		}
 		t.count(&t.done.Closed)
 		return nil
 	}
-	t.count(&t.done.Agreed) // as most do: a transaction for each would take minutes, in which nothing goes between the systems
+	t.count(&t.done.Agreed) // also what is posted alike, whatever word it rests on there, which may be of a key that is gone
 	return nil
 }
 
@@ -274,6 +280,9 @@ func (r *Reconciler) recovery(peer string, listed peers.Listed) (ledger.Recover,
 		return ledger.Recover{}, fmt.Errorf("the peer shows no word of ours that it was credited on: %w", err)
 	case fact.ID != listed.ID || fact.Type != ledger.EventCommitted || fact.To != peer:
 		return ledger.Recover{}, fmt.Errorf("the word that the peer shows is about another transfer: %s of %s to %s", fact.Type, fact.ID, fact.To)
+	}
+	if listed.Payer.Account != fact.Payer || listed.Payee.Account != fact.Payee || listed.Amount != fact.Amount || listed.Currency != fact.Currency {
+		return ledger.Recover{}, errors.New("the word that the peer shows says other contents than it lists")
 	}
 	known, there := r.Desk.Peer(peer)
 	if !there {
@@ -348,7 +357,7 @@ func (r *Reconciler) received(ctx context.Context, t *tally, listed peers.Listed
 		t.count(counted)
 		return nil
 	}
-	err := r.Desk.believe(ctx, ledger.TransferID(listed.ID), listed.Statement, true)
+	err := r.Desk.believe(ctx, ledger.TransferID(listed.ID), listed.Statement, t.ours)
 	switch {
 	case ledger.CodeOf(err) == ledger.PeerCapExceeded:
 		t.list(&t.done.OverCap, listed.ID, err)

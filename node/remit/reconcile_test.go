@@ -20,7 +20,8 @@ import (
 // lister is a peer that has the rows of its shelf, and counts what it is asked.
 type lister struct {
 	shelf
-	old                    bool // of before there were digests
+	old                    bool // of before there were digests: what answers is not even signed
+	most                   int  // transfers of which it makes a digest in time; 0 is any number
 	epoch                  int64
 	digests, pages, listed int
 }
@@ -29,10 +30,13 @@ func (l *lister) TellEpoch(context.Context, string) (int64, error) { return afte
 
 func (l *lister) Digest(ctx context.Context, _, payer, after, until string) (peers.DigestAnswer, error) {
 	if l.old {
-		return peers.DigestAnswer{}, peers.ErrRefused
+		return peers.DigestAnswer{}, peers.ErrUnavailable
 	}
 	l.digests++
 	digest, err := l.RemittancesDigest(ctx, payer, "", ledger.TransferID(after), ledger.TransferID(until), remit.DigestMax+1)
+	if l.most > 0 && digest.Count > l.most {
+		return peers.DigestAnswer{}, peers.ErrUnavailable
+	}
 	return peers.DigestAnswer{Epoch: l.epoch, Count: digest.Count, Digest: digest.Sum()}, err
 }
 
@@ -162,6 +166,21 @@ func TestOnlyWhatDiffersIsListed(t *testing.T) {
 		if peer.digests > 25 || peer.listed > 500 {
 			t.Errorf("without %d: it took %d digests and %d pages of %d transfers", missing, peer.digests, peer.pages, peer.listed)
 		}
+	}
+}
+
+// A peer for which the first digest takes too long gives smaller ones, and all the rest in that size.
+func TestASlowDigestIsAskedForLess(t *testing.T) {
+	t.Parallel()
+	const many = 3000
+	var all []ledger.Remittance
+	for n := range many {
+		all = append(all, row("alpha", n, ledger.Posted))
+	}
+	peer := &lister{most: 300}
+	got, _, err := reconciled(t, all, all, peer)
+	if err != nil || got.Agreed != many || peer.listed > 0 || peer.digests > 20 {
+		t.Errorf("%+v, %v: %d transfers were listed after %d digests", got, err, peer.listed, peer.digests)
 	}
 }
 

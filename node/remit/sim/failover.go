@@ -27,7 +27,7 @@ func (p *party) tempt(operation ledger.Operation) {
 // some of its nodes go on as if nothing had happened, with what they have in hand.
 func (p *party) failOver() {
 	memory, can := p.system.(*Memory)
-	if !can || !p.reconciled || p.healed {
+	if !can || p.healed {
 		return
 	}
 	before, err := p.system.Rows()
@@ -59,12 +59,15 @@ func (p *party) differs(before ledger.Remittance) bool {
 
 // reconcile runs the reconciliation, and again from its beginning until it has succeeded once.
 func (p *party) reconcile() {
-	n := p.any()
+	n, epoch := p.any(), p.epoch
 	p.spawn(n, func(ctx context.Context) {
 		const few = 3 // so that there are ranges that agree
 		reconciler := remit.Reconciler{Desk: n.desk, Informant: asker{n}, ReadOwn: (directory{n}).readOwn, Raise: n.raise, Span: few}
 		done, err := reconciler.Peer(ctx, p.peer.name)
 		p.trace("%s reconciles: %+v %v", n.name, done, err)
+		if p.epoch != epoch {
+			return // which has a reconciliation of its own
+		}
 		if err != nil {
 			p.after(time.Second, p.reconcile)
 			return
