@@ -253,6 +253,34 @@ func TestTheImageHoldsTheProgramAloneAndRunsItAsNobody(t *testing.T) {
 	}
 }
 
+// What the unit of the backup says of its configuration is one that commands take.
+func TestTheBackupsConfigurationIsEnough(t *testing.T) {
+	const credentials = "/run/credentials/lockstep-backup.service/"
+	var text strings.Builder
+	for line := range strings.SplitSeq(read(t, "systemd/lockstep-backup.service"), "\n") {
+		if shown, is := strings.CutPrefix(line, "#   "); is {
+			text.WriteString(shown + "\n")
+		}
+	}
+	dir := t.TempDir()
+	for name, content := range map[string]string{"mysql_source": "u:p@tcp(db:3306)/lockstep", "seal": strings.Repeat("s", 40)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, "backup.yaml")
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(text.String(), credentials, dir+"/")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config, err := node.Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := config.Validate(); err != nil || config.System != "alpha" || !strings.Contains(config.MySQL.Source, "tcp(db:3306)") {
+		t.Errorf("a backup gets %s, %s: %v", config.System, config.MySQL.Source, err)
+	}
+}
+
 // systemd itself judges the units, where it is there; elsewhere they are read for what they promise.
 func TestUnitsAreSoundAndHardened(t *testing.T) {
 	t.Parallel()

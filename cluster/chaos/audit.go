@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 )
 
 // Evidence is all that the auditor judges: what clients asked and were told, and what the databases have afterwards.
@@ -70,8 +71,8 @@ func totals(e Evidence, c *Check) {
 		for _, pair := range e.Pairs {
 			one, known := op.Balances[pair[0]]
 			other, both := op.Balances[pair[1]]
-			if !known && !both {
-				continue // of another system
+			if !strings.HasPrefix(pair[0], op.System+"-") {
+				continue
 			}
 			c.Judged++
 			if !known || !both || one.Posted+other.Posted != 2*e.Opening {
@@ -121,7 +122,7 @@ func acknowledgedOnce(e Evidence, c *Check) {
 			c.breach("%v was acknowledged and is in the books of %s %d times", op, op.System, len(found))
 			continue
 		}
-		if p := found[0]; p.State != "posted" || p.From != op.From || p.To != op.To || p.Amount != op.Amount || op.ID != "" && p.ID != op.ID {
+		if p := found[0]; p.State != "posted" || p.From != op.From || p.To != op.To || p.Amount != op.Amount || op.Kind != Capture && p.ID != op.ID {
 			c.breach("%v was acknowledged, and the books of %s have %+v", op, op.System, p)
 		}
 		if op.Kind != Remit {
@@ -320,8 +321,8 @@ func (t Try) fits(kind Kind) bool {
 		return !kind.reads() && t.Code == "request_in_progress"
 	case http.StatusUnprocessableEntity:
 		return (kind == Transfer || kind == Remit || kind == Hold) && t.Code == "insufficient_funds"
-	case http.StatusInternalServerError, http.StatusTooManyRequests:
-		return t.Code != "internal"
+	case http.StatusTooManyRequests:
+		return true
 	}
 	return false
 }

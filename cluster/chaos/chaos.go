@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,6 +38,7 @@ var ErrBroken = errors.New("the run has breaches")
 const (
 	settleMax    = 60 * time.Second // after the last fault, until both sides of every transfer are alike
 	remitsLeast  = 0.2              // of the transfers that were asked for
+	acrossLeast  = 0.05             // of those that were acknowledged: a peer may be away for long
 	bufferPoolMB = 64
 )
 
@@ -66,6 +68,9 @@ func Run(ctx context.Context, config Config, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, r.end()) }()
 	r.load(ctx)
+	if ctx.Err() != nil {
+		r.result.fail("the run came to its end", fmt.Sprintf("it was stopped after %.0f of %d s", r.bank.now().Seconds(), r.Seconds))
+	}
 	if err := r.judge(context.WithoutCancel(ctx)); err != nil {
 		r.result.fail("the books could be read", err.Error())
 	}
@@ -181,13 +186,36 @@ func (r *run) judge(ctx context.Context) error {
 	if err := r.keep(evidence); err != nil {
 		return err
 	}
-	r.result.Checks = append(r.result.Checks, Audit(evidence)...)
+	r.result.Checks = append(append(r.result.Checks, Audit(evidence)...), r.replicas(ctx, books))
 	if err := r.verify(ctx); err != nil {
 		return err
 	}
 	r.result.sum(r.bank.ops)
 	r.result.pauses(r.bank.ops)
 	r.result.judgeRun()
+	return r.crashes()
+}
+
+// crashes looks for what ends a node that nobody has killed.
+func (r *run) crashes() error {
+	check := Check{Name: "no_crash", Meaning: "no node has ended by a panic, an error of the runtime or a data race"}
+	logs, err := filepath.Glob(filepath.Join(r.clusterDir(), "logs", "*-node-*.log"))
+	if err != nil {
+		return err
+	}
+	for _, path := range logs {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("read a log: %w", err)
+		}
+		check.Judged += bytes.Count(text, []byte("\n"))
+		for _, sign := range []string{"panic: ", "fatal error: ", "WARNING: DATA RACE"} {
+			if bytes.HasPrefix(text, []byte(sign)) || bytes.Contains(text, []byte("\n"+sign)) {
+				check.breach("%s has %q", filepath.Base(path), sign)
+			}
+		}
+	}
+	r.result.Checks = append(r.result.Checks, check)
 	return nil
 }
 

@@ -70,6 +70,7 @@ const (
 	faultsPerPeriodMax = 3
 	healMax            = 45 * time.Second // a killed database reads its logs again
 	calmEvery          = 4
+	lastLeast          = 4 // what all faults of a period have in common is at least this part of it
 )
 
 // nemesis applies faults, chosen by a seed, and heals them.
@@ -122,7 +123,7 @@ func (n *nemesis) strike(ctx context.Context) {
 		incidents[i] = Incident{Fault: f.name, On: places[i], From: n.now()}
 		incidents[i].note(f.inject(ctx, n.target, places[i]))
 	}
-	sleep(ctx, period.From+n.length-pause-n.now())
+	sleep(ctx, max(period.From+n.length-pause-n.now(), n.length/lastLeast)) // however long one of them took to apply
 	var healing sync.WaitGroup
 	for i, f := range chosen {
 		healing.Go(func() {
@@ -167,14 +168,23 @@ func (n *nemesis) deal() (chosen []fault, places [][]string) {
 			break
 		}
 		on := f.on(n.target, n.random)
-		if len(on) == 0 || slices.Contains(names, f.name) || slices.ContainsFunc(on, func(place string) bool { return slices.Contains(taken, place) }) {
+		ends := endsOf(on)
+		if len(on) == 0 || slices.Contains(names, f.name) || slices.ContainsFunc(ends, func(end string) bool { return slices.Contains(taken, end) }) {
 			later = append(later, f)
 			continue
 		}
-		names, taken, chosen, places = append(names, f.name), append(taken, on...), append(chosen, f), append(places, on)
+		names, taken, chosen, places = append(names, f.name), append(taken, ends...), append(chosen, f), append(places, on)
 	}
 	n.deck = later
 	return chosen, places
+}
+
+// endsOf are the processes that places have to do with: a link has two.
+func endsOf(places []string) (ends []string) {
+	for _, place := range places {
+		ends = append(ends, strings.Split(place, linkSign)...)
+	}
+	return ends
 }
 
 // fault is one thing that can happen. Its places are processes or links, which no other fault of the period touches; none means

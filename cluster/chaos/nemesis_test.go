@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
@@ -65,5 +66,55 @@ func TestTheNemesisDealsEachFaultBeforeAnyAgain(t *testing.T) {
 	}
 	if other := play(8); slices.Equal(first, other) {
 		t.Error("two seeds chose the same faults")
+	}
+}
+
+// What follows a fault that takes long to apply is not healed at once: it has a part of a period to itself.
+func TestAFaultBehindASlowOneLasts(t *testing.T) {
+	t.Parallel()
+	const period = 200 * time.Millisecond
+	began, injected := time.Now(), map[string]time.Duration{}
+	n := &nemesis{
+		target: &target{}, random: rand.New(rand.NewPCG(1, 0)), length: period,
+		now: func() time.Duration { return time.Since(began) }, say: func(string, ...any) {},
+	}
+	apply := func(name string, takes time.Duration) fault {
+		return fault{name, func(*target, *rand.Rand) []string { return []string{name} }, func(context.Context, *target, []string) error {
+			time.Sleep(takes)
+			injected[name] = n.now()
+			return nil
+		}, func(context.Context, *target, []string) error { return nil }}
+	}
+	n.faults = []fault{apply("slow", 2*period), apply("quick", 0)}
+	together := 0
+	for n.strike(t.Context()); together == 0; n.strike(t.Context()) {
+		together = len(n.incidents) / 2 // a period may have one alone
+		for _, incident := range n.incidents {
+			if lasted := incident.To - injected[incident.Fault]; lasted < period/lastLeast {
+				t.Errorf("%s lasted %v", incident.Fault, lasted)
+			}
+		}
+		n.incidents = nil
+	}
+}
+
+// A link has to do with both processes that it joins: neither is killed while the link is slow.
+func TestALinkTakesItsEnds(t *testing.T) {
+	t.Parallel()
+	const node, source = "alpha-node-1", "alpha-mysql-source"
+	n := &nemesis{target: &target{}, random: rand.New(rand.NewPCG(1, 0))}
+	for name, place := range map[string]string{"link": node + linkSign + source, "node": node, "source": source, "other": "alpha-lb"} {
+		n.faults = append(n.faults, fault{name, func(*target, *rand.Rand) []string { return []string{place} }, nothing, nothing})
+	}
+	for range 200 {
+		chosen, places := n.deal()
+		var ends []string
+		for _, on := range places {
+			ends = append(ends, endsOf(on)...)
+		}
+		slices.Sort(ends)
+		if len(slices.Compact(slices.Clone(ends))) != len(ends) {
+			t.Fatalf("%d faults have to do with %v", len(chosen), ends)
+		}
 	}
 }

@@ -76,11 +76,14 @@ func (n *network) close() {
 	n.server.Stop(syscall.SIGTERM, time.Second)
 }
 
+// linkSign is between the two ends of a way.
+const linkSign = ">"
+
 // via puts a proxy on a way, once.
 func (n *network) via(from, to, address string) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	way := from + ">" + to
+	way := from + linkSign + to
 	if at := n.at[way]; at != "" {
 		return at
 	}
@@ -107,7 +110,7 @@ func (n *network) to(word string) []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(n.ways), func(way string) bool {
-		_, to, _ := strings.Cut(way, ">")
+		_, to, _ := strings.Cut(way, linkSign)
 		return !strings.Contains(to, word)
 	})
 }

@@ -245,12 +245,23 @@ func (r *Result) judgeRun() {
 	if len(r.Incidents) == 0 {
 		applied.breach("no fault was chosen")
 	}
-	lively := Check{Name: "lively", Meaning: "transfers are acknowledged in calm periods, some are refused, and at least a fifth go across", Judged: r.Tally.Asked}
+	for i, check := range r.Checks {
+		if check.Judged == 0 && len(check.Breaches) == 0 {
+			r.Checks[i].breach("there was nothing to judge")
+		}
+	}
+	lively := Check{
+		Name: "lively", Judged: r.Tally.Asked,
+		Meaning: "transfers are acknowledged in calm periods, some are refused for want of funds, a fifth are to go across and a twentieth do",
+	}
 	if r.Calm.PerSecond == 0 && !r.Locks || r.Tally.Acknowledged == 0 {
 		lively.breach("no transfer was acknowledged in a calm period")
 	}
-	if r.Tally.Refused == 0 {
-		lively.breach("no operation was refused")
+	if !slices.ContainsFunc(r.Answers, func(a Answers) bool { return a.What == "422 insufficient_funds" }) {
+		lively.breach("no operation was refused for want of funds")
+	}
+	if share := float64(r.Tally.Across) / float64(max(r.Tally.Acknowledged, 1)); share < acrossLeast {
+		lively.breach("only %.0f%% of the acknowledged transfers were between the systems", 100*share)
 	}
 	if share := float64(r.Tally.AskedAcross) / float64(max(r.Tally.Asked, 1)); share < remitsLeast {
 		lively.breach("only %.0f%% of the transfers were between the systems", 100*share)

@@ -25,6 +25,7 @@ func TestLostSourceIsReplacedUnderLoad(t *testing.T) {
 	for _, by := range []string{"killed", "stopped"} {
 		stop := h.load.start(h.c)
 		h.flows(t)
+		h.readsReplicas(t)
 		lost := h.source
 		if by == "killed" { // while one of the replicas has not received the last commits
 			for _, replica := range []string{replicaName, "alpha-mysql-replica-2"} { // until it has, it could have forgotten some
@@ -140,6 +141,24 @@ func (h *heirloom) flows(t *testing.T) {
 	}
 	inTime(t, 3*patience, "both nodes make payments", func() bool {
 		return h.load.made[0].Load() > enough && h.load.made[1].Load() > enough
+	})
+}
+
+// readsReplicas waits until both nodes have read at replicas alone for longer than they take to look at one: after a change of the
+// source they know of none for a moment, or take the new source for one, and a read then is lost with it.
+func (h *heirloom) readsReplicas(t *testing.T) {
+	t.Helper()
+	const inARow, pause = 50, 50 * time.Millisecond
+	inTime(t, 3*patience, "both nodes read at replicas", func() bool {
+		for range inARow {
+			for _, base := range h.s.bases() {
+				if h.c.at(base).get("/v1/accounts/"+h.load.numbers[0]).header.Get("Read-From") != "replica" {
+					return false
+				}
+			}
+			time.Sleep(pause)
+		}
+		return true
 	})
 }
 

@@ -95,8 +95,12 @@ func trials(h belongings) map[string]map[string]trial {
 		"DELETE /v1/admin/clients/{id}":           {"path:id": forbidden(h.client)},
 		"POST /v1/admin/clients/{id}/rotate":      {"path:id": forbidden(h.client)},
 
-		"POST /peer/v1/transfers":             {"body:transfers.id": {body: body(object{"epoch": 1, "transfers": []object{{"id": h.transfer}}}), owner: 401, other: 401, code: "signature_invalid"}},
-		"GET /peer/v1/transfers":              {"query:payer": unsigned("?payer=alpha")},
+		"POST /peer/v1/transfers": {"body:transfers.id": {body: body(object{"epoch": 1, "transfers": []object{{"id": h.transfer}}}), owner: 401, other: 401, code: "signature_invalid"}},
+		"GET /peer/v1/transfers":  {"query:payer": unsigned("?payer=alpha")},
+		"GET /peer/v1/digest": {
+			"query:payer": unsigned("?payer=alpha&until=" + h.transfer), "query:after": unsigned("?payer=alpha&until=" + h.transfer + "&after=" + h.transfer),
+			"query:until": unsigned("?payer=alpha&until=" + h.transfer),
+		},
 		"GET /peer/v1/transfers/{payer}/{id}": {"path:payer": unsigned("alpha/" + h.transfer), "path:id": unsigned("alpha/" + h.transfer)},
 		"GET /peer/v1/payees/{number}":        {"path:number": unsigned(h.account)},
 	}
