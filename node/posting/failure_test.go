@@ -1,6 +1,7 @@
 package posting_test
 
 import (
+	"database/sql"
 	"testing"
 	"time"
 
@@ -48,6 +49,45 @@ func TestARowThatIsKeptElsewhereIsTriedAgain(t *testing.T) {
 		if r := <-answer; !r.ok() || w.posted(accounts[name]) != 110 {
 			t.Errorf("%s: %v, balance %d", name, r.err, w.posted(accounts[name]))
 		}
+	}
+	w.verify()
+}
+
+// The row of a stripe may be kept as well, by a transaction of the lane's own that hangs. It has no lock in Redis.
+func TestAStripeThatIsKeptElsewhereIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.LockWaitMax = time.Second
+	n := w.open(func(o *options) { o.engine.Lanes = 1 })
+	account := n.funded(100)
+	free := w.lockRow(account)
+	answer := n.start(fresh(deposit(account, 10)))
+	skipped := func() float64 { return n.metric("skipped_total") }
+	n.eventually("the account is known to be kept", func() bool { return skipped() > 0 })
+	tx, err := w.setup.Begin(w.context())
+	must(w, err)
+	var stripes []ledger.AccountID
+	must(w, tx.Query(w.context(), func(rows *sql.Rows) error {
+		var id ledger.AccountID
+		err := rows.Scan(&id)
+		stripes = append(stripes, id)
+		return err
+	}, "SELECT id FROM accounts WHERE system_account IS NOT NULL"))
+	_, _, err = store.LockAccounts(w.context(), tx, stripes)
+	must(w, err)
+	if len(stripes) == 0 {
+		t.Fatal("there is no stripe")
+	}
+	before := skipped()
+	n.eventually("its stripe is found kept as well", func() bool { return skipped() > before+1 })
+	free()
+	n.eventually("the account is free and the stripe is not", func() bool { return skipped() > before+3 })
+	if posted := w.posted(account); posted != 100 {
+		t.Errorf("the balance is %d while the stripe is kept", posted)
+	}
+	must(t, tx.Rollback())
+	if r := <-answer; !r.ok() || w.posted(account) != 110 {
+		t.Errorf("%v, balance %d", r.err, w.posted(account))
 	}
 	w.verify()
 }

@@ -387,6 +387,9 @@ func (l *lane) sendAway(b *batch) {
 	// A row that was merely locked when this batch came, which waited for none, may be free in a moment.
 	var kept, passing []ledger.AccountID
 	for _, id := range b.busy {
+		if system, _ := ledger.StripeOf(id); system != 0 {
+			continue // this lane's own, which no task names and no lock is for
+		}
 		if b.how.waited || l.kept[id] {
 			l.kept[id] = true
 			kept = append(kept, id)
