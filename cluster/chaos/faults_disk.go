@@ -11,7 +11,7 @@ func diskFaults() []fault {
 	return []fault{
 		{"power cut of a replica", one("mysql-replica"), powerCut, every(start)},
 		{"power cut of a source", one("mysql-source"), powerCut, every(start)},
-		{"power cut of all databases of a system", databasesOfOne, powerCutOfAll, together(start)},
+		{"power cut of all databases of a system", spareDatabases, powerCutOfAll, together(start)},
 		{"power cut of NATS", one("nats"), powerCut, every(start)},
 		{"disk of a replica full", one("mysql-replica"), every(fill), every(free)},
 		{"disk of NATS full", one("nats"), every(fill), every(free)},

@@ -37,12 +37,7 @@ func spareDatabases(t *target, random *rand.Rand) []string {
 	return t.databasesOf(systems[random.IntN(len(systems))].ID)
 }
 
-// databasesOfOne are all databases of a system, the source first: nothing else may be wrong with any of them, or nobody may be
-// promoted.
-func databasesOfOne(t *target, random *rand.Rand) []string {
-	return t.databasesOf(t.systems[random.IntN(len(t.systems))].ID)
-}
-
+// databasesOf are all databases of a system, the source first: nothing else may be wrong with any of them, or nobody may be promoted.
 func (t *target) databasesOf(system string) (names []string) {
 	source := t.source(system)
 	names = append(names, source)
