@@ -28,7 +28,7 @@ func TestTheRunbookGivesCommandsThatThereAre(t *testing.T) {
 		t.Fatalf("the runbook gives %d commands", len(given))
 	}
 	for _, command := range given {
-		words := strings.Fields(strings.ReplaceAll(command, "node.yaml", config))[1:]
+		words := strings.Fields(strings.NewReplacer("node.yaml", config, "replica.dsn", config).Replace(command))[1:]
 		if words[len(words)-1] == "--help" || command == "lockstep peers add" || command == "lockstep peers list" {
 			continue // named, not given to be run
 		}
