@@ -100,7 +100,7 @@ func (d *Desk) promiseOf(from string, epoch int64, id, payer, payee, amount, cur
 		return ledger.Promise{}, err
 	}
 	const descriptionMax = 800 // bytes of 200 characters
-	if uuidOf, err := uuid.Parse(id); err != nil || uuidOf.String() != id || len(description) > descriptionMax || payerNumber.System() != from || payeeNumber.System() != d.books.System() {
+	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id || len(description) > descriptionMax || payerNumber.System() != from || payeeNumber.System() != d.books.System() {
 		return ledger.Promise{}, ledger.Refuse(ledger.InvalidRequest, "a transfer is from an account of the sender to an account of the receiver")
 	}
 	return ledger.Promise{ID: ledger.TransferID(id), Peer: peer, Epoch: epoch, From: payerNumber, To: payeeNumber, Amount: money, Description: description}, nil
@@ -157,13 +157,17 @@ func (d *Desk) refuseForeign(ctx context.Context, id ledger.TransferID) error {
 	return err
 }
 
+// payee is the one of this system and a peer that the other pays.
+func (d *Desk) payee(payer, peer string) string {
+	if payer == peer {
+		return d.books.System()
+	}
+	return peer
+}
+
 // close sees to it that nobody prepares or decides an id later.
 func (d *Desk) close(ctx context.Context, id ledger.TransferID, from, payer string) (ledger.Remittance, error) {
-	payee := from
-	if payer == from {
-		payee = d.books.System()
-	}
-	final, err := d.submit(ctx, ledger.Close{ID: id, Payer: payer, Payee: payee})
+	final, err := d.submit(ctx, ledger.Close{ID: id, Payer: payer, Payee: d.payee(payer, from)})
 	return final.Remittance, err
 }
 
@@ -196,12 +200,8 @@ func (d *Desk) restate(r ledger.Remittance, epoch int64) (string, error) {
 // List shows a peer a page of the transfers that one of the two systems pays to the other, each with the signed word that
 // it rests on: the payer's own, said anew, or the one that a credit was booked on.
 func (d *Desk) List(ctx context.Context, from, payer, cursor string, limit int) (page []peers.Listed, next string, err error) {
-	payee := d.books.System()
-	if payer == payee {
-		payee = from
-	}
 	epoch := d.books.Epoch()
-	list, err := d.books.RemittancesBetween(ctx, payer, payee, ledger.TransferID(cursor), limit)
+	list, err := d.books.RemittancesBetween(ctx, payer, d.payee(payer, from), ledger.TransferID(cursor), limit)
 	if err != nil {
 		return nil, "", err
 	}
@@ -224,11 +224,7 @@ const DigestMax = 8192
 // Digest stands for the transfers above one id, up to another, that one of the two systems pays to the other and has not given
 // up, so that a peer need not list what both know. A range of more than DigestMax is like none that the peer knows.
 func (d *Desk) Digest(ctx context.Context, from, payer, after, until string) (*ledger.Digest, error) {
-	payee := d.books.System()
-	if payer == payee {
-		payee = from
-	}
-	return d.books.RemittancesDigest(ctx, payer, payee, ledger.TransferID(after), ledger.TransferID(until), DigestMax+1)
+	return d.books.RemittancesDigest(ctx, payer, d.payee(payer, from), ledger.TransferID(after), ledger.TransferID(until), DigestMax+1)
 }
 
 func (d *Desk) listed(r ledger.Remittance, epoch int64) (listed peers.Listed, err error) {

@@ -109,13 +109,6 @@ type talk struct {
 	judge judge
 }
 
-func (t *talk) payee(system string) string {
-	if t.payer == system {
-		return t.done.Peer
-	}
-	return system
-}
-
 // inEpoch refuses what the peer says in another epoch: it may have lost what it had shown, and its word of before must be raised
 // away first.
 func (t *talk) inEpoch(epoch int64) error {
@@ -135,9 +128,9 @@ const listMax = 200
 func (r *Reconciler) ranges(ctx context.Context, t *talk) error {
 	most := cmp.Or(r.Span, DigestMax)
 	least := min(listMax, most)
-	system := r.Desk.books.System()
+	payee := r.Desk.payee(t.payer, t.done.Peer)
 	for after, size := ledger.TransferID(""), most; ; {
-		ours, err := r.Desk.books.RemittancesDigest(ctx, t.payer, t.payee(system), after, "", size)
+		ours, err := r.Desk.books.RemittancesDigest(ctx, t.payer, payee, after, "", size)
 		if err != nil {
 			return err
 		}
