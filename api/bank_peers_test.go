@@ -5,11 +5,14 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"lockstep/api/httpsig"
 	"lockstep/cluster/peers"
@@ -78,6 +81,9 @@ func (b *bank) takeRemotes(book *ledger.Book) {
 func (b *bank) Remittances(_ context.Context, ids []ledger.TransferID) (map[ledger.TransferID]ledger.Remittance, error) {
 	found := map[ledger.TransferID]ledger.Remittance{}
 	for _, id := range ids {
+		if strings.ContainsFunc(string(id), func(r rune) bool { return r > unicode.MaxASCII }) {
+			return nil, errors.New("illegal mix of collations") // as MariaDB says of such a text beside an ASCII column
+		}
 		if remittance, there := b.remitted[id]; there {
 			found[id] = remittance
 		}

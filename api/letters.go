@@ -176,6 +176,9 @@ func (p *Peers) settled(ctx context.Context, letter events.DeadLetter) (bool, er
 			return false, nil
 		}
 		for _, id := range fact.Transfers() {
+			if !canonicalID(id) { // our books cannot be asked about it
+				return false, nil
+			}
 			facts, ids = append(facts, fact), append(ids, ledger.TransferID(id))
 		}
 	}

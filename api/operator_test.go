@@ -166,14 +166,15 @@ func TestDeadLettersSettleWhenTheBooksAgree(t *testing.T) {
 		letterFrom(t, "beta", "a3", fact(done, ledger.EventAborted, "1")),
 		letterFrom(t, "beta", "a4", fact(open, ledger.EventCommitted, "1")),
 		letterFrom(t, "gamma", "a5", fact(done, ledger.EventCommitted, "1")),
+		letterFrom(t, "beta", "a0", fact("nöne", ledger.EventCredited, "1")),
 		{ID: "a6", Subject: "odd", Data: []byte("{"), Reason: "no batch"},
 		{ID: "a7", Subject: "odd", Data: []byte("[]"), Reason: "no event"},
 	}
-	if got := p.letterIDs(t); got != "a1 a2 a3 a4 a5 a6 a7" {
+	if got := p.letterIDs(t); got != "a1 a2 a3 a4 a5 a0 a6 a7" {
 		t.Errorf("before it is settled: %s", got)
 	}
 	p.settleByInquiry(t, fact(done, ledger.EventCommitted, "1"))
-	if got := p.letterIDs(t); got != "a2 a3 a4 a5 a6 a7" || len(p.letters.list) != 6 {
+	if got := p.letterIDs(t); got != "a2 a3 a4 a5 a0 a6 a7" || len(p.letters.list) != 7 {
 		t.Errorf("after: %s", got)
 	}
 	letter := p.get(t, "operator", "/v1/admin/dead-letters").expect(t, 200, "")

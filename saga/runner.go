@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Handler does what is due for a saga. It is called at least once, and by several nodes at once when one is slow; ctx ends
-// with the lease.
+// Handler does what is due for a saga. It is called at least once, and by several nodes at once when one is slow; ctx ends a
+// little before the lease, so that what a handler achieved that heeds it is written while nobody else may have claimed the saga.
 type Handler func(ctx context.Context, s Saga) Outcome
 
 // Outcome is what a handler has achieved.
@@ -52,6 +52,9 @@ func ParkedFor(reason string) Outcome {
 	return Outcome{verdict: verdictParked, err: errors.New(reason)}
 }
 
+// settleShare is which part of a lease is left for writing the outcome.
+const settleShare = 10
+
 // settleMax bounds the writing of an outcome, which is done even when the runner is closing.
 const settleMax = 5 * time.Second
 
@@ -60,7 +63,7 @@ type Runner struct {
 	Log      *Log
 	Handlers map[string]Handler // by kind
 	Owner    string             // names this runner in leases; at most 64 ASCII characters
-	Lease    time.Duration      // a handler gets so long, then another runner goes on with its saga
+	Lease    time.Duration      // a handler gets nine tenths of it; when it has passed, any runner goes on with the saga
 	Poll     time.Duration      // how often to look for sagas that are due, about
 	Workers  int                // handlers at once, of a connection each
 	Backoff  Backoff
@@ -172,7 +175,7 @@ func (r *Runner) take(ctx context.Context) (free int) {
 }
 
 func (r *Runner) handle(ctx context.Context, s Saga) {
-	leased, cancel := context.WithTimeout(ctx, r.Lease)
+	leased, cancel := context.WithTimeout(ctx, r.Lease-r.Lease/settleShare)
 	defer cancel()
 	outcome := r.call(leased, s)
 	if outcome.verdict == verdictAgain && ctx.Err() != nil {

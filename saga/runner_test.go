@@ -49,6 +49,29 @@ func TestAnotherRunnerGoesOnWhenTheOwnerStops(t *testing.T) {
 	}
 }
 
+// A call that is answered by nobody lasts as long as its handler may. What became of it is written before the saga may be
+// claimed again, or it would be taken twice at once and then put off while somebody works on it.
+func TestAHandlerThatUsesAllItsTimeIsNotTakenTwice(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	var turns atomic.Int32
+	const sagas = 5
+	for i := range sagas {
+		f.run(saga.Start(saga.New{ID: fmt.Sprint(i), Kind: "k"}))
+	}
+	f.open(map[string]saga.Handler{"k": func(ctx context.Context, _ saga.Saga) saga.Outcome {
+		turns.Add(1)
+		<-ctx.Done()
+		return saga.Again(time.Hour, ctx.Err())
+	}}, func(r *saga.Runner) { r.Lease, r.Poll, r.Workers = 3*time.Second, time.Millisecond, 2*sagas })
+	for i := range sagas {
+		within(t, "it is put off", func() bool { s := f.get(fmt.Sprint(i)); return s.Attempt > 0 && s.LeaseOwner == "" })
+	}
+	if n := turns.Load(); n != sagas {
+		t.Errorf("%d sagas were worked on %d times", sagas, n)
+	}
+}
+
 func TestNoTwoClaimsGetOneSagaWhileTheLeaseHolds(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
+
 	"lockstep/cluster/flat"
 )
 
@@ -157,6 +159,12 @@ func (f Fact) Transfers() []string {
 		return f.IDs
 	}
 	return []string{f.ID}
+}
+
+// IsID tells whether a text is the id of a transfer as all systems write it: a UUID, in its canonical form (RFC 9562 section 4).
+func IsID(text string) bool {
+	parsed, err := uuid.Parse(text)
+	return err == nil && parsed.String() == text
 }
 
 // FactType is the typ of a signed fact.

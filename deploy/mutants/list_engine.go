@@ -109,10 +109,18 @@ var engineMutants = []mutant{
 	{
 		name: "stripes-forgotten",
 		file: "node/posting/lane.go",
-		old:  "	clear(l.stripes) // made again",
-		new:  "	_ = l.stripes // made again",
+		old:  "	clear(l.stripes)",
+		new:  "	_ = l.stripes",
 		pkg:  "./node/posting", test: "TestStripesAreMadeAgainAfterAFailure",
 		failure: "a deposit after the stripe was lost",
+	},
+	{
+		name: "exposures-forgotten",
+		file: "node/posting/lane.go",
+		old:  "	clear(l.exposed)",
+		new:  "	_ = l.exposed",
+		pkg:  "./node/posting", test: "TestAnExposureIsMadeAgainAfterItWasLost",
+		failure: "decided after the exposure was lost",
 	},
 	{
 		name: "split-stops",

@@ -3,6 +3,22 @@ package main
 // petstoreMutants are guards of the pet store, and those of package saga that it needed.
 var petstoreMutants = []mutant{
 	{
+		name: "payment-without-end",
+		file: "examples/petstore/order/steps.go",
+		old:  "context.WithTimeout(ctx, st.wait)",
+		new:  "context.WithCancel(ctx)",
+		pkg:  "./examples/petstore/order", test: "TestAHintBringsAnUnansweredPaymentOn",
+		failure: "a payment may take until",
+	},
+	{
+		name: "lease-used-up",
+		file: "saga/runner.go",
+		old:  "r.Lease-r.Lease/settleShare)",
+		new:  "r.Lease+0*settleShare)",
+		pkg:  "./saga", test: "TestAHandlerThatUsesAllItsTimeIsNotTakenTwice",
+		failure: "5 sagas were worked on",
+	},
+	{
 		name: "stock-given-back-twice",
 		file: "examples/petstore/product/store.go",
 		old:  "case err != nil || entry == saga.Repeated:",

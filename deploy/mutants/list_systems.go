@@ -3,6 +3,22 @@ package main
 // systemsMutants are guards of sagas, peers and recovery, and those that only a whole cluster shows.
 var systemsMutants = []mutant{
 	{
+		name: "credit-of-no-id",
+		file: "node/remit/payee.go",
+		old:  "ids[i] = ledger.TransferID(id); !peers.IsID(id) {",
+		new:  "ids[i] = ledger.TransferID(id); !peers.IsID(id) && false {",
+		pkg:  "./node/remit", test: "TestOneWrongCreditKeepsNoOtherFromBeingNoted",
+		failure: "about no id: noted",
+	},
+	{
+		name: "letter-of-no-id",
+		file: "api/letters.go",
+		old:  "if !canonicalID(id) { // our books",
+		new:  "if false && !canonicalID(id) { // our books",
+		pkg:  "./api", test: "TestDeadLettersSettleWhenTheBooksAgree",
+		failure: "got 500",
+	},
+	{
 		name: "any-authority",
 		file: "node/tls.go",
 		old:  "MinVersion: tls.VersionTLS12, ServerName: t.ServerName}",

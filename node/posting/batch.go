@@ -1,6 +1,7 @@
 package posting
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -210,10 +211,14 @@ func (l *lane) lockRows(ctx context.Context, b *batch) error {
 		}
 	}
 	slices.Sort(ids)
+	ids = slices.Compact(ids)
 	began := time.Now()
-	accounts, look, err := l.lockAccounts(ctx, b, slices.Compact(ids))
+	accounts, look, err := l.lockAccounts(ctx, b, ids)
 	if err != nil {
 		return err
+	}
+	if stripeGone(ids, accounts, b.busy) {
+		return errGone
 	}
 	if err := l.listen(ctx, b, look); err != nil {
 		return err
@@ -258,6 +263,17 @@ func (l *lane) lockAccounts(ctx context.Context, b *batch, ids []ledger.AccountI
 	}
 	b.busy = busy
 	return accounts, look, err
+}
+
+// stripeGone tells whether a stripe among the ids was neither locked nor busy. The accounts are in order of their ids.
+func stripeGone(ids []ledger.AccountID, locked []ledger.Account, busy []ledger.AccountID) bool {
+	return slices.ContainsFunc(ids, func(id ledger.AccountID) bool {
+		if system, _ := ledger.StripeOf(id); system == 0 || slices.Contains(busy, id) {
+			return false
+		}
+		_, there := slices.BinarySearchFunc(locked, id, func(a ledger.Account, id ledger.AccountID) int { return cmp.Compare(a.ID, id) })
+		return !there
+	})
 }
 
 // needs tells whether the task works on the account; the lane's own stripes count too.

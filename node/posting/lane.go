@@ -141,9 +141,8 @@ func (l *lane) process(batch []*task) {
 		l.settleAll(batch, errSource())
 		return
 	}
-	if epoch := l.store.Epoch(); epoch != l.epoch { // a source that was promoted may lack them
-		clear(l.stripes)
-		clear(l.exposed)
+	if epoch := l.store.Epoch(); epoch != l.epoch {
+		l.makeAgain()
 		l.epoch = epoch
 	}
 	set, ready := l.lock(batch)
@@ -277,6 +276,10 @@ func (l *lane) post(tasks []*task, set *locks.Set) error {
 		if errors.Is(err, errRaced) && try < l.config.RepeatsMax {
 			continue // the row is there now
 		}
+		if errors.Is(err, errGone) && try < l.config.RepeatsMax {
+			l.makeAgain()
+			continue
+		}
 		l.metrics.failure(err)
 		switch class := store.ClassOf(err); {
 		case store.LockWait(err) && !as.skipLocked:
@@ -285,8 +288,7 @@ func (l *lane) post(tasks []*task, set *locks.Set) error {
 			time.Sleep(l.jitter())
 		case class == store.ClassServer && !lost:
 			lost = true // once more, on a new connection, perhaps to a source that lacks them
-			clear(l.stripes)
-			clear(l.exposed)
+			l.makeAgain()
 		case store.Interrupted(err) && interrupted < interruptedMax:
 			interrupted++ // again, for the server may have been frozen, or somebody kills the wrong statements
 		default:
@@ -295,11 +297,16 @@ func (l *lane) post(tasks []*task, set *locks.Set) error {
 	}
 }
 
+// makeAgain has stripes and exposures made again before their next use: a source that was restored or promoted may lack them.
+func (l *lane) makeAgain() {
+	clear(l.stripes)
+	clear(l.exposed)
+}
+
 // giveUp answers tasks of which nothing was applied, or gives them another chance: in the queue when nobody is to blame,
 // in smaller batches when one of them is.
 func (l *lane) giveUp(tasks []*task, err error) error {
-	clear(l.stripes) // made again: a source that was restored or promoted may lack them
-	clear(l.exposed)
+	l.makeAgain()
 	switch class := store.ClassOf(err); {
 	case errors.Is(err, errLaneLost):
 		l.log.Error("another process owns this node's id; this one stops", "node", l.lane.Node)

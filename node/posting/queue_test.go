@@ -287,20 +287,28 @@ func TestASplitStopsAtALostSource(t *testing.T) {
 // A source that was restored may lack the stripes that a lane believes to have made.
 func TestStripesAreMadeAgainAfterAFailure(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	n := w.open()
-	account := w.account(alice)
-	if r := n.submit(fresh(pay(ledger.Withdrawal, account, ledger.Cash, 5))); r.code() != ledger.InsufficientFunds {
-		t.Errorf("a withdrawal from an empty account: %q", r.code())
+	for name, deposits := range map[string]int{"one alone": 1, "two together": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			n := w.open()
+			account := w.account(alice)
+			if r := n.submit(fresh(pay(ledger.Withdrawal, account, ledger.Cash, 5))); r.code() != ledger.InsufficientFunds {
+				t.Errorf("a withdrawal from an empty account: %q", r.code())
+			}
+			w.exec("DELETE FROM accounts WHERE system_account IS NOT NULL")
+			var commands []posting.Command
+			for range deposits {
+				commands = append(commands, fresh(deposit(account, 10)))
+			}
+			for _, r := range n.combine(commands...) {
+				if !r.ok() {
+					t.Errorf("a deposit after the stripe was lost: %q", r.code())
+				}
+			}
+			w.verify()
+		})
 	}
-	w.exec("DELETE FROM accounts WHERE system_account IS NOT NULL")
-	results := n.combine(fresh(deposit(account, 10)), fresh(deposit(account, 10)))
-	for _, r := range results {
-		if !r.ok() {
-			t.Errorf("a deposit after the stripe was lost: %q", r.code())
-		}
-	}
-	w.verify()
 }
 
 // A batch of many transfers counts as many, so that one transaction stays short.

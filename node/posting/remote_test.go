@@ -65,6 +65,24 @@ func TestAStepThatEndsWhatWasHeldNeedsNoRedisLock(t *testing.T) {
 	w.verify()
 }
 
+// A source that was promoted may lack an exposure that a lane believes to have made.
+func TestAnExposureIsMadeAgainAfterItWasLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	n, peer := w.open(), w.beta()
+	account := n.funded(100)
+	for range 2 {
+		held := *n.succeed(remit(peer, account, 30)).Result.Remittance
+		w.exec("DELETE FROM exposures")
+		if r := n.step(concluded(held, peer, ledger.Posted)); r.code() != "" {
+			t.Errorf("decided after the exposure was lost: %q", r.code())
+		}
+		if posted := w.number("SELECT posted FROM exposures"); posted != 30 {
+			t.Errorf("%d were posted, not 30", posted)
+		}
+	}
+}
+
 // A decision brings what it knows of the transfer; whoever comes second finds how it has ended, and not what was known before.
 func TestADecisionWithOldKnowledgeFindsTheEnd(t *testing.T) {
 	t.Parallel()

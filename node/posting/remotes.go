@@ -14,6 +14,10 @@ import (
 // waited for it, so that the batch, run again, finds the row.
 var errRaced = errors.New("posting: a remittance was made by another transaction meanwhile")
 
+// errGone says that a row is not there which this lane believes to have made: a source that was restored or promoted lacks it.
+// The batch, run again, makes it.
+var errGone = errors.New("posting: a row that was made before is gone")
+
 // makeExposures makes the rows that the tasks lock, outside the batch, before their first use.
 func (l *lane) makeExposures(tasks []*task) error {
 	for _, t := range tasks {
@@ -64,9 +68,13 @@ func (l *lane) lockRemotes(ctx context.Context, b *batch) error {
 		}
 	}
 	slices.Sort(ids)
-	remotes, err := store.LockRemotes(ctx, b.tx, ledger.SortExposures(keys), ids, held)
+	keys = ledger.SortExposures(keys)
+	remotes, err := store.LockRemotes(ctx, b.tx, keys, ids, held)
 	if err != nil {
 		return err
+	}
+	if len(remotes.Exposures) < len(keys) {
+		return errGone
 	}
 	b.logged = remotes.Logged
 	b.book.WithPeers(remotes.Remittances, remotes.Exposures)

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lockstep/cluster/events"
@@ -287,22 +289,25 @@ func (n *notes) Submit(_ context.Context, c posting.Command) (posting.Outcome, e
 // One credit of many that contradicts our books is shown to an operator, and the others are noted all the same.
 func TestOneWrongCreditKeepsNoOtherFromBeingNoted(t *testing.T) {
 	t.Parallel()
+	first, wrong, last := uuid.NewString(), uuid.NewString(), uuid.NewString()
+	tell := func(engine *notes, ids ...string) error {
+		return newDesk(t, engine).Apply(t.Context(), peers.Fact{IDs: ids, Type: ledger.EventCredited, From: "beta", Currency: "KRW", Epoch: 1}, "")
+	}
 	for code, parks := range map[ledger.Code]bool{ledger.TransferConflict: true, ledger.StaleEpoch: false} {
-		engine := &notes{wrong: "b", code: code}
-		fact := peers.Fact{IDs: []string{"a", "b", "c"}, Type: ledger.EventCredited, From: "beta", Currency: "KRW", Epoch: 1}
-		err := newDesk(t, engine).Apply(t.Context(), fact, "")
-		if !slices.Equal(engine.noted, []ledger.TransferID{"a", "c"}) || remit.Contradicts(err) != parks || remit.Stale(err) == parks {
+		engine := &notes{wrong: ledger.TransferID(wrong), code: code}
+		err := tell(engine, first, wrong, last)
+		if !slices.Equal(engine.noted, []ledger.TransferID{ledger.TransferID(first), ledger.TransferID(last)}) || remit.Contradicts(err) != parks || remit.Stale(err) == parks {
 			t.Errorf("%s: noted %v, then %v", code, engine.noted, err)
 		}
 	}
-	engine := &notes{wrong: "b", code: ledger.SourceUnavailable}
-	fact := peers.Fact{IDs: []string{"a", "b"}, Type: ledger.EventCredited, From: "beta", Currency: "KRW", Epoch: 1}
-	if err := newDesk(t, engine).Apply(t.Context(), fact, ""); err == nil || remit.Contradicts(err) || len(engine.noted) > 0 {
+	engine := &notes{wrong: ledger.TransferID(wrong), code: ledger.SourceUnavailable}
+	if err := tell(engine, first, wrong); err == nil || remit.Contradicts(err) || len(engine.noted) > 0 {
 		t.Errorf("without a source: noted %v, then %v", engine.noted, err)
 	}
-	fact.IDs = nil
-	if err := newDesk(t, engine).Apply(t.Context(), fact, ""); !remit.Contradicts(err) {
-		t.Errorf("about nothing: %v", err)
+	for name, ids := range map[string][]string{"nothing": nil, "no id": {first, "none"}, "an id in capitals": {strings.ToUpper(first)}} {
+		if err := tell(engine, ids...); !remit.Contradicts(err) || len(engine.noted) > 0 {
+			t.Errorf("about %s: noted %v, then %v", name, engine.noted, err)
+		}
 	}
 }
 

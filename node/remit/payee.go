@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
 	"lockstep/cluster/peers"
 	"lockstep/cluster/traces"
 	"lockstep/node/ledger"
@@ -100,7 +98,7 @@ func (d *Desk) promiseOf(from string, epoch int64, id, payer, payee, amount, cur
 		return ledger.Promise{}, err
 	}
 	const descriptionMax = 800 // bytes of 200 characters
-	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id || len(description) > descriptionMax || payerNumber.System() != from || payeeNumber.System() != d.books.System() {
+	if !peers.IsID(id) || len(description) > descriptionMax || payerNumber.System() != from || payeeNumber.System() != d.books.System() {
 		return ledger.Promise{}, ledger.Refuse(ledger.InvalidRequest, "a transfer is from an account of the sender to an account of the receiver")
 	}
 	return ledger.Promise{ID: ledger.TransferID(id), Peer: peer, Epoch: epoch, From: payerNumber, To: payeeNumber, Amount: money, Description: description}, nil
@@ -313,7 +311,9 @@ func (d *Desk) noteCredits(ctx context.Context, fact peers.Fact) error {
 	}
 	ids := make([]ledger.TransferID, len(listed))
 	for i, id := range listed {
-		ids[i] = ledger.TransferID(id)
+		if ids[i] = ledger.TransferID(id); !peers.IsID(id) {
+			return errors.Join(errNever, fmt.Errorf("a transfer has no id as %q", id))
+		}
 	}
 	note := func(ids ...ledger.TransferID) error {
 		_, err := d.submit(ctx, ledger.NoteCredit{IDs: ids, Peer: peer, Epoch: fact.Epoch, Currency: currency})

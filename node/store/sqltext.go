@@ -121,6 +121,10 @@ func (s *sqlText) compared(value any) bool {
 	case driver.Valuer:
 		plain, err := v.Value()
 		return err == nil && s.compared(plain)
+	case []byte: // of a binary column, in a comparison as well
+		if v == nil {
+			return false
+		}
 	case string:
 		return s.quoted(v)
 	default:

@@ -114,7 +114,7 @@ func NewDesk(db *sql.DB, shelf Shelf, bank Bank, shop Shop, patience Patience, l
 	database := saga.SQL(db)
 	d := &Desk{db: database, sagas: saga.NewLog(database, stuckAfter), shop: shop, patience: patience, waiting: map[string]chan struct{}{}}
 	var err error
-	if d.definition, err = (steps{shelf, bank, shop}).define(); err != nil {
+	if d.definition, err = (steps{shelf, bank, shop, patience.Pay}).define(); err != nil {
 		return nil, err
 	}
 	d.definition.AttemptsMax = patience.AttemptsMax

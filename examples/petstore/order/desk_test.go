@@ -37,6 +37,7 @@ type world struct {
 	publish func(saga.Message) error
 	change  func(*order.Patience)
 	hooks   *order.Hooks
+	payWait time.Duration // of the patience
 
 	reserved, asked, paid atomic.Int32
 }
@@ -54,8 +55,11 @@ func (w *world) Ask(context.Context, string) (stock.Reservation, error) {
 	return w.ask()
 }
 
-func (w *world) Transfer(context.Context, client.Payment, ...client.Option) (client.Transfer, error) {
+func (w *world) Transfer(ctx context.Context, _ client.Payment, _ ...client.Option) (client.Transfer, error) {
 	n := w.paid.Add(1)
+	if end, bounded := ctx.Deadline(); !bounded || time.Until(end) > w.payWait {
+		w.Errorf("a payment may take until %s, longer than %s", end, w.payWait)
+	}
 	if w.pay != nil {
 		return w.pay(n)
 	}
@@ -98,6 +102,7 @@ func open(t *testing.T, w *world, decide time.Duration) *world {
 	if w.change != nil {
 		w.change(&patience)
 	}
+	w.payWait = patience.Pay
 	w.desk, err = order.NewDesk(w.db, w, w, order.Shop{Account: "shop", Currency: "KRW"}, patience, log)
 	w.must(err)
 	w.outbox = saga.DefaultOutbox(saga.SQL(w.db), w)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -95,6 +96,7 @@ type steps struct {
 	shelf Shelf
 	bank  Bank
 	shop  Shop
+	wait  time.Duration // for one payment; then it is asked about
 }
 
 func (st steps) define() (*saga.Definition, error) {
@@ -188,6 +190,8 @@ func (st steps) pay(ctx context.Context, s *saga.Saga) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, st.wait)
+	defer cancel()
 	transfer, err := st.bank.Transfer(ctx, client.Payment{
 		From: d.Request.Wallet, To: st.shop.Account, Amount: st.shop.Amount(d.Total), Currency: st.shop.Currency,
 		Description: "pet store order", Reference: s.ID,
