@@ -67,13 +67,14 @@ func (o *Outbox) putOff(ctx context.Context, tx Tx, failed []waiting, stopped bo
 	return err
 }
 
+// countAttempt counts for the attempt that was made: another sweep may have counted since, or an operator replayed the message.
 func (o *Outbox) countAttempt(ctx context.Context, tx Tx, m waiting) error {
 	parked := m.attempt+1 >= o.AttemptsMax
 	if parked {
 		o.Logger.Error("a message is parked until an operator replays it", "message", m.ID, "destination", m.Destination, "error", m.err)
 	}
 	_, err := tx.Exec(ctx, `UPDATE saga_outbox SET attempt = attempt + 1, next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND,
-		reason = ?, parked_at = IF(?, UTC_TIMESTAMP(6), NULL) WHERE id = ?`,
-		o.Backoff.delay(m.attempt).Microseconds(), brief(m.err.Error()), parked, m.ID)
+		reason = ?, parked_at = IF(?, UTC_TIMESTAMP(6), NULL) WHERE id = ? AND attempt = ? AND parked_at IS NULL`,
+		o.Backoff.delay(m.attempt).Microseconds(), brief(m.err.Error()), parked, m.ID, m.attempt)
 	return err
 }

@@ -19,7 +19,8 @@ func NewLog(db Database, stuckAfter time.Duration) *Log { return &Log{db, stuckA
 
 // Claim leases at most limit due sagas of the kinds to the owner, the longest due first, those that are being undone before
 // the others. No two claims get the same saga while its lease holds; the lease only saves work, and whoever works past it
-// is stopped by the barriers and the saga's row.
+// is stopped by the barriers and the saga's row. An owner that claims again while it works on something needs another name, for
+// what it writes in the end is held against the name.
 func (l *Log) Claim(ctx context.Context, kinds []string, owner string, limit int, lease time.Duration) ([]Saga, error) {
 	if len(kinds) == 0 || limit <= 0 {
 		return nil, nil
@@ -96,22 +97,24 @@ func (l *Log) Release(ctx context.Context, s Saga) error {
 	return nil
 }
 
-// Finish marks a saga as done, or failed when it was compensating, in a transaction of its own.
-func (l *Log) Finish(ctx context.Context, id string) error {
-	finish := Finish(id)
-	if err := l.exec(ctx, finish.Query, finish.Args...); err != nil {
-		return fmt.Errorf("finish saga %s: %w", id, err)
+// Finish marks a saga as done, or failed when it was compensating, in a transaction of its own. It changes nothing when
+// somebody else has leased the saga since, or an operator or a hint has brought it on.
+func (l *Log) Finish(ctx context.Context, s Saga) error {
+	finish := Finish(s.ID)
+	if err := l.exec(ctx, finish.Query+" AND lease_owner = ?", append(finish.Args, s.LeaseOwner)...); err != nil {
+		return fmt.Errorf("finish saga %s: %w", s.ID, err)
 	}
 	return nil
 }
 
-// Park leaves a saga alone until Resume. A saga that has ended or is parked stays as it is.
-func (l *Log) Park(ctx context.Context, id, reason string) error {
+// Park leaves a saga alone until Resume. A saga that has ended or is parked stays as it is, and so does one that somebody else
+// has leased since, or that an operator or a hint has brought on.
+func (l *Log) Park(ctx context.Context, s Saga, reason string) error {
 	err := l.exec(ctx, `UPDATE sagas SET parked_from = state, state = 'parked', reason = ?, lease_owner = '',
 		lease_until = NULL, next_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
-		WHERE id = ? AND state IN ('running', 'compensating')`, brief(reason), id)
+		WHERE id = ? AND lease_owner = ? AND state IN ('running', 'compensating')`, brief(reason), s.ID, s.LeaseOwner)
 	if err != nil {
-		return fmt.Errorf("park saga %s: %w", id, err)
+		return fmt.Errorf("park saga %s: %w", s.ID, err)
 	}
 	return nil
 }

@@ -58,7 +58,7 @@ func TestForgetDeletesWithoutWaitingForOthers(t *testing.T) {
 	}
 }
 
-func TestOnlyTheOwnerPutsASagaOff(t *testing.T) {
+func TestOnlyTheOwnerPutsASagaOffOrEndsIt(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	f.run(saga.Start(saga.New{ID: "s", Kind: "k"}))
@@ -67,7 +67,9 @@ func TestOnlyTheOwnerPutsASagaOff(t *testing.T) {
 	now := f.claim("k", "now")
 	must(t, f.log.Retry(testContext(t), late, time.Hour, "late"))
 	must(t, f.log.Release(testContext(t), late))
-	if s := f.get("s"); s.LeaseOwner != "now" || s.Attempt != 0 || s.LeaseUntil.IsZero() {
+	must(t, f.log.Park(testContext(t), late, "late"))
+	must(t, f.log.Finish(testContext(t), late))
+	if s := f.get("s"); s.LeaseOwner != "now" || s.Attempt != 0 || s.LeaseUntil.IsZero() || s.State != saga.StateRunning {
 		t.Errorf("a late owner changed the saga to %+v", s)
 	}
 	must(t, f.log.Retry(testContext(t), now, time.Hour, "now"))
@@ -104,8 +106,8 @@ func TestAParkedSagaWaitsForAnOperator(t *testing.T) {
 		id := string(from)
 		f.run(saga.Start(saga.New{ID: id, Kind: "k"}))
 		f.change("UPDATE sagas SET state = ?, attempt = 9 WHERE id = ?", from, id)
-		must(t, f.log.Park(ctx, id, "broken"))
-		must(t, f.log.Park(ctx, id, "twice"))
+		must(t, f.log.Park(ctx, f.get(id), "broken"))
+		must(t, f.log.Park(ctx, f.get(id), "twice"))
 		if s := f.wantState(id, saga.StateParked); s.ParkedFrom != from || s.Reason != "broken" {
 			t.Errorf("parked as %+v", s)
 		}
@@ -117,7 +119,7 @@ func TestAParkedSagaWaitsForAnOperator(t *testing.T) {
 			t.Errorf("resumed as %+v", s)
 		}
 		f.run(saga.Finish(id))
-		must(t, f.log.Park(ctx, id, "too late"))
+		must(t, f.log.Park(ctx, f.get(id), "too late"))
 		if err := f.log.Resume(ctx, id); !errors.Is(err, saga.ErrFinal) {
 			t.Errorf("what has ended was resumed: %v", err)
 		}
@@ -221,7 +223,7 @@ func TestAHastenedSagaIsDue(t *testing.T) {
 	must(t, f.log.Retry(testContext(t), f.claim("a", "one"), time.Hour, "no answer"))
 	must(t, f.log.Retry(testContext(t), f.claim("b", "one"), time.Hour, "no answer"))
 	f.change("UPDATE sagas SET state = 'compensating' WHERE id = 'parked'")
-	must(t, f.log.Park(testContext(t), "parked", "no answer"))
+	must(t, f.log.Park(testContext(t), f.get("parked"), "no answer"))
 	late := f.claim("c", "one")
 	f.run(saga.Finish("ended"))
 	for id, wanted := range map[string]int64{"put off": 1, "parked": 1, "in hand": 1, "ended": 0} {

@@ -214,7 +214,7 @@ func (o *Outbox) claim(ctx context.Context) (due []waiting, err error) {
 
 // publish tries all messages at once, outside of any transaction, and notes what became of each.
 func (o *Outbox) publish(ctx context.Context, messages []waiting) {
-	ctx, cancel := context.WithTimeout(ctx, o.Lease)
+	ctx, cancel := context.WithTimeout(ctx, o.Lease-o.Lease/settleShare)
 	defer cancel()
 	var all sync.WaitGroup
 	for _, group := range o.groups(messages) {

@@ -52,6 +52,9 @@ func ParkedFor(reason string) Outcome {
 	return Outcome{verdict: verdictParked, err: errors.New(reason)}
 }
 
+// ownerMax leaves room for the mark of a claim in the column.
+const ownerMax = 64 - 1 - 26
+
 // settleShare is which part of a lease is left for writing the outcome.
 const settleShare = 10
 
@@ -62,7 +65,7 @@ const settleMax = 5 * time.Second
 type Runner struct {
 	Log      *Log
 	Handlers map[string]Handler // by kind
-	Owner    string             // names this runner in leases; at most 64 ASCII characters
+	Owner    string             // names this runner in leases, with a mark of each claim behind; at most 37 ASCII characters
 	Lease    time.Duration      // a handler gets nine tenths of it; when it has passed, any runner goes on with the saga
 	Poll     time.Duration      // how often to look for sagas that are due, about
 	Workers  int                // handlers at once, of a connection each
@@ -91,6 +94,8 @@ func (r *Runner) validate() error {
 		return errors.New("it is open")
 	case r.Log == nil || r.Logger == nil || len(r.Handlers) == 0:
 		return errors.New("it needs a log, a logger and a handler")
+	case len(r.Owner) > ownerMax:
+		return fmt.Errorf("its owner's name is longer than %d characters", ownerMax)
 	case r.Owner == "" || r.Lease <= 0 || r.Poll <= 0 || r.Workers <= 0:
 		return errors.New("it needs an owner, and a lease, a poll interval and workers above zero")
 	}
@@ -130,6 +135,7 @@ func (r *Runner) pass(ctx context.Context) (more bool, err error) {
 	if free == 0 {
 		return false, nil
 	}
+	began := time.Now() // before the leases
 	sagas, err := r.claim(ctx, free)
 	for range free - len(sagas) {
 		<-r.slots
@@ -143,7 +149,7 @@ func (r *Runner) pass(ctx context.Context) (more bool, err error) {
 	for _, s := range sagas {
 		r.work.Go(func() {
 			defer func() { <-r.slots }()
-			r.handle(ctx, s)
+			r.handle(ctx, s, began.Add(r.Lease-r.Lease/settleShare))
 		})
 	}
 	return len(sagas) == free, nil
@@ -155,7 +161,9 @@ func (r *Runner) claim(ctx context.Context, limit int) ([]Saga, error) {
 			return nil, fmt.Errorf("fetch sagas: %w", err)
 		}
 	}
-	return r.Log.Claim(ctx, slices.Collect(maps.Keys(r.Handlers)), r.Owner, limit, r.Lease)
+	// Each claim has a name of its own: a turn that ends late, or whose saga was brought on under it, is not to put off, park or
+	// end what a later turn of this very runner works on.
+	return r.Log.Claim(ctx, slices.Collect(maps.Keys(r.Handlers)), r.Owner+"."+rand.Text(), limit, r.Lease)
 }
 
 // take waits for a free worker, and takes all that are free then.
@@ -174,11 +182,14 @@ func (r *Runner) take(ctx context.Context) (free int) {
 	}
 }
 
-func (r *Runner) handle(ctx context.Context, s Saga) {
-	leased, cancel := context.WithTimeout(ctx, r.Lease-r.Lease/settleShare)
+func (r *Runner) handle(ctx context.Context, s Saga, until time.Time) {
+	leased, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	outcome := r.call(leased, s)
-	if outcome.verdict == verdictAgain && ctx.Err() != nil {
+	outcome := Outcome{verdict: verdictYield}
+	if leased.Err() == nil { // or the claim itself took the time
+		outcome = r.call(leased, s)
+	}
+	if ctx.Err() != nil && (outcome.verdict == verdictAgain || outcome.verdict == verdictParked) {
 		outcome = Outcome{verdict: verdictYield} // we are closing: the attempt does not count
 	}
 	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleMax)
@@ -203,10 +214,10 @@ func (r *Runner) call(ctx context.Context, s Saga) (outcome Outcome) {
 func (r *Runner) settle(ctx context.Context, s Saga, outcome Outcome) error {
 	switch outcome.verdict {
 	case verdictDone:
-		return r.Log.Finish(ctx, s.ID)
+		return r.Log.Finish(ctx, s)
 	case verdictParked:
 		r.Logger.Warn("a saga is parked until an operator resumes it", "saga", s.ID, "kind", s.Kind, "error", outcome.err)
-		return r.Log.Park(ctx, s.ID, outcome.err.Error())
+		return r.Log.Park(ctx, s, outcome.err.Error())
 	case verdictAgain:
 		return r.again(ctx, s, outcome)
 	case verdictYield:

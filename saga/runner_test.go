@@ -211,22 +211,68 @@ func TestWakeLooksAtOnce(t *testing.T) {
 	f.awaitState("s", saga.StateDone)
 }
 
-// Closing is nobody's failure: the saga is due again, with its attempts as they were.
+// A saga may be brought on while somebody works on it. What becomes of that turn is not to touch the next one, though both are
+// the same runner's.
+func TestATurnThatWasOvertakenChangesNothing(t *testing.T) {
+	t.Parallel()
+	for name, late := range map[string]saga.Outcome{
+		"put off": saga.Again(time.Hour, errTest), "parked": saga.ParkedFor("late"), "done": saga.Done(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			var turns atomic.Int32
+			begun, release := make(chan string, 2), map[int32]chan struct{}{1: make(chan struct{}), 2: make(chan struct{})}
+			f.run(saga.Start(saga.New{ID: "s", Kind: "k"}))
+			f.open(map[string]saga.Handler{"k": func(_ context.Context, s saga.Saga) saga.Outcome {
+				turn := turns.Add(1)
+				begun <- s.LeaseOwner
+				<-release[turn]
+				if turn == 1 {
+					return late
+				}
+				return saga.Done()
+			}}, func(r *saga.Runner) { r.Lease, r.Workers = time.Minute, 2 })
+			<-begun
+			must(t, f.log.Resume(testContext(t), "s"))
+			second := <-begun
+			close(release[1])
+			for range 20 { // nothing may come of it: there is nothing to wait for
+				time.Sleep(10 * time.Millisecond)
+				if s := f.get("s"); s.State != saga.StateRunning || s.LeaseOwner != second || s.Attempt != 0 {
+					close(release[2])
+					t.Fatalf("the first turn changed the saga of the second to %+v", s)
+				}
+			}
+			close(release[2])
+			f.awaitState("s", saga.StateDone)
+		})
+	}
+}
+
+// Closing is nobody's failure: the saga is due again, with its attempts as they were, also where one more would park it.
 func TestCloseEndsHandlersAndGivesTheirSagasBack(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	started := make(chan struct{})
-	f.run(saga.Start(saga.New{ID: "s", Kind: "k"}))
-	r := f.open(map[string]saga.Handler{"k": func(ctx context.Context, _ saga.Saga) saga.Outcome {
-		close(started)
+	started := make(chan struct{}, 2)
+	f.run(saga.Start(saga.New{ID: "again", Kind: "k"}))
+	f.run(saga.Start(saga.New{ID: "parked", Kind: "k"}))
+	r := f.open(map[string]saga.Handler{"k": func(ctx context.Context, s saga.Saga) saga.Outcome {
+		started <- struct{}{}
 		<-ctx.Done()
+		if s.ID == "parked" {
+			return saga.ParkedFor(ctx.Err().Error())
+		}
 		return saga.Again(0, ctx.Err())
 	}})
 	<-started
+	<-started
 	must(t, r.Close())
 	must(t, r.Close())
-	if s := f.claim("k", "next"); s.Attempt != 0 {
-		t.Errorf("closing counted as a failure: %+v", s)
+	for _, id := range []string{"again", "parked"} {
+		if s := f.wantState(id, saga.StateRunning); s.Attempt != 0 || s.LeaseOwner != "" || s.NextAt.After(s.UpdatedAt) {
+			t.Errorf("closing counted as a failure: %+v", s)
+		}
 	}
 	must(t, (&saga.Runner{}).Close())
 }
@@ -270,6 +316,7 @@ func TestABadRunnerIsRefused(t *testing.T) {
 		"no log":          func(r *saga.Runner) { r.Log = nil },
 		"no handlers":     func(r *saga.Runner) { r.Handlers = nil },
 		"no owner":        func(r *saga.Runner) { r.Owner = "" },
+		"a long name":     func(r *saga.Runner) { r.Owner = strings.Repeat("x", 38) },
 		"no lease":        func(r *saga.Runner) { r.Lease = 0 },
 		"no workers":      func(r *saga.Runner) { r.Workers = 0 },
 		"no backoff":      func(r *saga.Runner) { r.Backoff.Min = 0 },

@@ -5,10 +5,18 @@ var systemsMutants = []mutant{
 	{
 		name: "credit-of-no-id",
 		file: "node/remit/payee.go",
-		old:  "ids[i] = ledger.TransferID(id); !peers.IsID(id) {",
-		new:  "ids[i] = ledger.TransferID(id); !peers.IsID(id) && false {",
+		old:  "if peers.IsID(id) {",
+		new:  "if peers.IsID(id) || true {",
 		pkg:  "./node/remit", test: "TestOneWrongCreditKeepsNoOtherFromBeingNoted",
 		failure: "about no id: noted",
+	},
+	{
+		name: "listed-of-no-id",
+		file: "node/remit/reconcile.go",
+		old:  "odd := !peers.IsID(listed.ID)",
+		new:  "odd := !peers.IsID(listed.ID) && false",
+		pkg:  "./node/remit", test: "TestWhatIsListedWithoutAnIDIsAConflict",
+		failure: "submitted",
 	},
 	{
 		name: "letter-of-no-id",

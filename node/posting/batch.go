@@ -49,6 +49,7 @@ type how struct {
 	keysUsed   bool // one of the keys has a row: read whose they are
 	skipLocked bool // a row was waited for in vain: do without those that are kept
 	waited     bool // by this very batch
+	remade     bool // what is gone was made again: where that is not to be had, each command finds out for itself
 }
 
 // prepare does everything up to COMMIT. After an error the transaction is rolled back and nothing has happened.
@@ -217,7 +218,7 @@ func (l *lane) lockRows(ctx context.Context, b *batch) error {
 	if err != nil {
 		return err
 	}
-	if stripeGone(ids, accounts, b.busy) {
+	if !b.how.remade && stripeGone(ids, accounts, b.busy) {
 		return errGone
 	}
 	if err := l.listen(ctx, b, look); err != nil {

@@ -276,8 +276,9 @@ func (l *lane) post(tasks []*task, set *locks.Set) error {
 		if errors.Is(err, errRaced) && try < l.config.RepeatsMax {
 			continue // the row is there now
 		}
-		if errors.Is(err, errGone) && try < l.config.RepeatsMax {
+		if errors.Is(err, errGone) { // once
 			l.makeAgain()
+			as.remade = true
 			continue
 		}
 		l.metrics.failure(err)

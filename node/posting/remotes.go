@@ -73,7 +73,9 @@ func (l *lane) lockRemotes(ctx context.Context, b *batch) error {
 	if err != nil {
 		return err
 	}
-	if len(remotes.Exposures) < len(keys) {
+	if !b.how.remade && slices.ContainsFunc(keys, func(key ledger.ExposureKey) bool {
+		return !slices.ContainsFunc(remotes.Exposures, func(e ledger.Exposure) bool { return e.ExposureKey == key })
+	}) {
 		return errGone
 	}
 	b.logged = remotes.Logged

@@ -309,10 +309,13 @@ func (d *Desk) noteCredits(ctx context.Context, fact peers.Fact) error {
 	if err != nil || !known || len(listed) == 0 || len(listed) > peers.BatchMax {
 		return errors.Join(errNever, peers.ErrForeign, err)
 	}
-	ids := make([]ledger.TransferID, len(listed))
-	for i, id := range listed {
-		if ids[i] = ledger.TransferID(id); !peers.IsID(id) {
-			return errors.Join(errNever, fmt.Errorf("a transfer has no id as %q", id))
+	var ids []ledger.TransferID
+	var wrong error
+	for _, id := range listed {
+		if peers.IsID(id) {
+			ids = append(ids, ledger.TransferID(id))
+		} else {
+			wrong = errors.Join(errNever, fmt.Errorf("a transfer has no id as %q", id))
 		}
 	}
 	note := func(ids ...ledger.TransferID) error {
@@ -320,10 +323,13 @@ func (d *Desk) noteCredits(ctx context.Context, fact peers.Fact) error {
 		d.metrics.applied.WithLabelValues(fact.Type, string(ledger.CodeOf(err))).Inc()
 		return err
 	}
-	if err = note(ids...); err == nil || len(ids) == 1 || !Contradicts(err) && !Stale(err) {
-		return err
+	if len(ids) == 0 {
+		return wrong
 	}
-	var wrong, stale, failed error
+	if err = note(ids...); err == nil || len(ids) == 1 || !Contradicts(err) && !Stale(err) {
+		return cmp.Or(err, wrong)
+	}
+	var stale, failed error
 	for _, id := range ids {
 		switch err := note(id); {
 		case err == nil:

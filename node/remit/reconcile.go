@@ -191,6 +191,13 @@ func (r *Reconciler) pages(ctx context.Context, t *talk, after, until ledger.Tra
 }
 
 func (r *Reconciler) page(ctx context.Context, t *tally, page []peers.Listed, judge judge) error {
+	page = slices.DeleteFunc(slices.Clone(page), func(listed peers.Listed) bool {
+		odd := !peers.IsID(listed.ID)
+		if odd {
+			t.list(&t.done.Conflicts, listed.ID, "what the peer lists has no id")
+		}
+		return odd
+	})
 	ids := make([]ledger.TransferID, len(page))
 	for i, listed := range page {
 		ids[i] = ledger.TransferID(listed.ID)

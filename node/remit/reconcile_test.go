@@ -132,6 +132,20 @@ func TestWhatIsPostedAlikeAgreesWithoutItsWord(t *testing.T) {
 	}
 }
 
+// What a peer lists under no id is for people to look at; it is neither closed nor in the way of the rest.
+func TestWhatIsListedWithoutAnIDIsAConflict(t *testing.T) {
+	t.Parallel()
+	odd, good := row("alpha", 1, ledger.Pending), row("alpha", 2, ledger.Pending)
+	odd.ID = "nöne"
+	got, submitted, err := reconciled(t, nil, []ledger.Remittance{odd, good}, &lister{})
+	if err != nil || len(got.Conflicts) != 1 || got.Closed != 1 || len(submitted) != 1 {
+		t.Fatalf("%+v, %v, submitted %v", got, err, submitted)
+	}
+	if closed, is := submitted[0].(ledger.Close); !is || closed.ID != good.ID {
+		t.Errorf("submitted %+v", submitted)
+	}
+}
+
 // Of many transfers only those are listed that lie near one that differs, and all that differ are found: what is unknown here,
 // before, between and behind what is known, and what is in another state.
 func TestOnlyWhatDiffersIsListed(t *testing.T) {
