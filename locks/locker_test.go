@@ -3,11 +3,13 @@ package locks_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -123,6 +125,40 @@ func TestWithoutQuorumAcquireFailsAtOnce(t *testing.T) {
 	}
 	if got := changes.Load(); got != 5 { // three came up, two went down
 		t.Errorf("OnChange heard %d changes, want 5", got)
+	}
+}
+
+// Who hears of a server that it did not answer in time hears, once, why, when that is known later.
+func TestTheCauseOfASilenceIsToldLater(t *testing.T) {
+	t.Parallel()
+	servers := startRedis(t, 3)
+	cfg := quick(servers)
+	told := make(chan locks.ServerState, 100)
+	cfg.OnChange = func(s locks.ServerState) {
+		if s.Addr == servers[0].addr && !s.Up {
+			told <- s
+		}
+	}
+	l := open(t, cfg)
+	hear := func(what string) (s locks.ServerState) {
+		t.Helper()
+		select {
+		case s = <-told:
+		case <-time.After(patience):
+			t.Fatalf("nobody was told that %s", what)
+		}
+		return s
+	}
+	eventually(t, "the server is up", func() bool { return l.Servers()[0].Up })
+	servers[0].freeze()
+	hear("the server does not answer")
+	servers[0].kill()
+	if s := hear("it is gone"); s.Faults != 1 || !errors.Is(s.Err, syscall.ECONNREFUSED) && !errors.Is(s.Err, syscall.ECONNRESET) && !errors.Is(s.Err, io.EOF) {
+		t.Errorf("it was told of %d faults, of which the last is: %v", s.Faults, s.Err)
+	}
+	time.Sleep(10 * cfg.Probe)
+	if len(told) != 0 {
+		t.Errorf("it was told %d times more", len(told))
 	}
 }
 

@@ -53,7 +53,9 @@ type server struct {
 
 	mu    sync.Mutex
 	state ServerState
-	owed  []debt
+	// silent: it is down, and so far only because nothing was heard in time.
+	silent bool
+	owed   []debt
 }
 
 // debt is a release that a server has not heard: it was down, or did not say
@@ -175,6 +177,9 @@ func (s *server) judge(verb string, err error) error {
 func (s *server) set(err error) {
 	s.mu.Lock()
 	changed := s.state.Up != (err == nil) || errors.Is(s.state.Err, errUnseen)
+	// The first failure is often that something took too long; why is said by a later one.
+	explained := !changed && s.silent && err != nil && !silence(err)
+	s.silent = err != nil && silence(err) && (changed || s.silent)
 	s.state.Up, s.state.Err = err == nil, err
 	if changed {
 		s.state.Since = time.Now()
@@ -185,9 +190,15 @@ func (s *server) set(err error) {
 	s.up.Store(s.state.Up)
 	state := s.state
 	s.mu.Unlock()
-	if changed && s.onChange != nil {
+	if (changed || explained) && s.onChange != nil {
 		s.onChange(state)
 	}
+}
+
+// silence tells whether an error says no more than that there was no answer in time.
+func silence(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
 func (s *server) health() ServerState {

@@ -157,7 +157,7 @@ func (s *system) configure() {
 		"system": s.id, "listen": s.listen, "admin_listen": s.admin, "secret": secret, "locks": "off", "reads": "source", "drain": "0s",
 		"log_level": "error", "mysql": mysql,
 		"nats":  map[string]any{"url": s.broker.URL(), "user": s.id, "password": secret},
-		"peers": map[string]any{"authorities": []string{s.listen}, "look_after": "1s", "expires_in": "3s", "ask_after": "1s"},
+		"peers": map[string]any{"authorities": []string{s.listen}, "look_after": "1s", "expires_in": "20s", "ask_after": "3s"},
 	}
 	maps.Copy(config, s.keys)
 	text, err := yaml.Marshal(config)

@@ -46,11 +46,7 @@ func TestForgetDeletesWithoutWaitingForOthers(t *testing.T) {
 	must(t, f.tx(func(ctx context.Context, tx saga.Tx) error {
 		_, err := tx.Exec(ctx, "UPDATE sagas SET reason = 'in hand' WHERE id = 'b'")
 		must(t, err)
-		began := time.Now()
-		f.run(saga.Forget("c", "a", "not there"))
-		if took := time.Since(began); took > time.Second {
-			t.Errorf("it waited for %s", took)
-		}
+		f.run(saga.Forget("c", "a", "not there")) // waiting would end in an error: the row is kept until this has returned
 		return nil
 	}))
 	if n := f.count("SELECT COUNT(*) FROM sagas"); n != 1 {

@@ -63,7 +63,7 @@ func TestAHandlerThatUsesAllItsTimeIsNotTakenTwice(t *testing.T) {
 		turns.Add(1)
 		<-ctx.Done()
 		return saga.Again(time.Hour, ctx.Err())
-	}}, func(r *saga.Runner) { r.Lease, r.Poll, r.Workers = 3*time.Second, time.Millisecond, 2*sagas })
+	}}, func(r *saga.Runner) { r.Lease, r.Poll, r.Workers = 8*time.Second, time.Millisecond, 2*sagas })
 	for i := range sagas {
 		within(t, "it is put off", func() bool { s := f.get(fmt.Sprint(i)); return s.Attempt > 0 && s.LeaseOwner == "" })
 	}
@@ -301,7 +301,7 @@ func TestALongSagaTakesSeveralTurns(t *testing.T) {
 			t.Errorf("a turn counted as a failure: %s", s.Reason)
 		}
 		return handler(ctx, s)
-	}}, func(r *saga.Runner) { r.Lease = 5 * time.Second }) // 2 s are enough for the other steps, however busy the machine is
+	}}, func(r *saga.Runner) { r.Lease = 15 * time.Second }) // 5 s are enough for the other steps, however busy the machine is
 	f.awaitState("s", saga.StateDone)
 	if turns.Load() != 2 {
 		t.Errorf("it took %d turns, wanted 2", turns.Load())

@@ -95,7 +95,7 @@ func TestBeforeThePivotTheDeadlineEndsTheTrying(t *testing.T) {
 	steps[2].Do = fail(errTest)
 	d := define(t, steps)
 	d.AttemptsMax = 1 // the deadline ends it, not the attempts
-	f.run(d.Start(saga.New{ID: "s", Within: 2 * time.Second}))
+	f.run(d.Start(saga.New{ID: "s", Within: 6 * time.Second}))
 	f.open(f.handlers("trip", d))
 	f.awaitState("s", saga.StateFailed)
 	f.wantEffects("s", undone...)

@@ -20,7 +20,7 @@ import (
 type pairing func(client, round int) (from, to string)
 
 // patientMax is how long a client asks about one payment.
-const patientMax = 60 * time.Second
+const patientMax = 3 * time.Minute
 
 // crossLoad is a load of clients who pay into the other system, and repeat a payment under its key until its end is known.
 type crossLoad struct {
@@ -85,7 +85,7 @@ func (l *crossLoad) pay(tb testing.TB, node int, from, to string) {
 	for try := 0; time.Now().Before(end); try++ {
 		place := (node + try) % 2
 		c := l.callers[side]
-		got := c.at(c.site.nodes[place]).call(http.MethodPost, "/v1/transfers", body, "Idempotency-Key", reference)
+		got := c.at(c.site.nodes[place]).call(http.MethodPost, "/v1/transfers", body, "Idempotency-Key", reference, "Prefer", "wait=12")
 		l.note(tb, reference, from, to, l.amount, got)
 		kind, definite := heardIn(got)
 		l.mu.Lock()

@@ -190,10 +190,10 @@ func TestAnOddTokenNeverMakesAReadOldOrFail(t *testing.T) {
 	}
 }
 
-// Reads with the token of the write just made are right, every one, and come from the replica: of some thousand in a row
+// Reads with the token of the write just made are right, every one, and come from the replica: of some hundreds in a row
 // 95 in 100 at least, though what else the machine does may keep the replica back for a while.
 func TestReadsOfOnesOwnWritesComeFromTheReplica(t *testing.T) {
-	const clients, inRow, shareMin = 4, 1000, 0.95
+	const clients, inRow, shareMin = 4, 500, 0.95
 	s := shared(t)
 	c := s.as(t, s.client).inHaste()
 	var mu sync.Mutex
@@ -211,7 +211,7 @@ func TestReadsOfOnesOwnWritesComeFromTheReplica(t *testing.T) {
 		}
 		return float64(best) >= shareMin*inRow
 	}
-	deadline := time.Now().Add(2 * patience)
+	deadline := time.Now().Add(6 * patience)
 	var all sync.WaitGroup
 	for i := range clients {
 		number := c.account("KRW", "0")

@@ -197,7 +197,7 @@ func (p *patient) outage(c caller, duringCommit bool) (away time.Duration, back 
 // request in hand, and each learns the outcome soon after the source is back. Meanwhile the replica answers reads.
 func TestKilledSourceLosesNoPayment(t *testing.T) {
 	t.Parallel()
-	const resolveMax = 10 * time.Second
+	const resolveMax = 30 * time.Second
 	s := own(t, nil)
 	c := s.as(t, s.operator).inHaste()
 	p := &patient{record: newRecord("KRW")}

@@ -51,9 +51,14 @@ func (s *system) guard(ctx context.Context) {
 			s.tells(s.returnTo(ctx, source))
 			s.catchUp(ctx, source)
 		case time.Since(answered) > s.cluster.options.FailoverAfter:
-			s.tells(s.failOver(ctx, answered))
+			err := s.failOver(ctx, answered)
+			if s.tells(err); err == nil {
+				answered = time.Now() // of the new one, which nobody has asked so far
+			}
 		}
+		taking := time.Now()
 		s.takeBack(ctx)
+		answered = answered.Add(time.Since(taking)) // nobody listened meanwhile
 	}
 }
 

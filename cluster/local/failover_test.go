@@ -30,7 +30,7 @@ const (
 
 func startTrio(t *testing.T) *trio {
 	o, c := options(t), &trio{}
-	o.Nodes, o.Replicas, o.FailoverAfter = 1, 2, 2*time.Second
+	o.Nodes, o.Replicas, o.FailoverAfter = 1, 2, 5*time.Second
 	o.Progress = func(e local.Event) {
 		t.Log(e.At.Format("15:04:05.000"), e.Process, e.Text)
 		c.mu.Lock()
@@ -75,7 +75,7 @@ func (c *trio) tears(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := c.StartProcess(ctx, trioFirst); err != nil {
 		t.Fatal("a replica with a torn master.info does not come back:", err)

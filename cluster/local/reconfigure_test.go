@@ -45,7 +45,7 @@ func TestReconfigureStartsAllNodesWithTheNewKeys(t *testing.T) {
 func TestReconfigureFailsWhenANodeDoesNotStart(t *testing.T) {
 	t.Parallel()
 	o := options(t)
-	o.Nodes, o.StartWait = 1, 10*time.Second
+	o.Nodes, o.StartWait = 1, 30*time.Second
 	cluster := start(t, o)
 	err := cluster.Reconfigure(t.Context(), map[string]any{"fail": true})
 	if err == nil || !strings.Contains(err.Error(), "alpha-node-1") {

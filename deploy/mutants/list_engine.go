@@ -91,6 +91,14 @@ var engineMutants = []mutant{
 		failure: "a late release deleted the next owner's lock",
 	},
 	{
+		name: "redis-cause-unsaid",
+		file: "locks/server.go",
+		old:  "if (changed || explained) &&",
+		new:  "if (changed || false && explained) &&",
+		pkg:  "./locks", test: "TestTheCauseOfASilenceIsToldLater",
+		failure: "nobody was told that it is gone",
+	},
+	{
 		name: "redis-minority",
 		file: "locks/set.go",
 		old:  "if stray {",

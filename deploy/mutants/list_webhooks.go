@@ -3,6 +3,14 @@ package main
 // webhooksMutants are guards of what is sent to the addresses that clients give.
 var webhooksMutants = []mutant{
 	{
+		name: "webhook-late-end",
+		file: "node/store/dispatch.go",
+		old:  "AND attempts = ? AND since = ?`, status,",
+		new:  "AND attempts = ? AND ? IS NOT NULL`, status,",
+		pkg:  "./node/webhooks", test: "TestAnAttemptOfBeforeAReplayEndsNothing",
+		failure: "a late failed changed what is in hand",
+	},
+	{
 		name: "webhook-order",
 		file: "node/store/dispatch.go",
 		old:  "		case blocked: // its predecessor's end wakes it",

@@ -47,7 +47,7 @@ func TestMonolith(t *testing.T) {
 // What Lockstep tells brings tickets on, and holds that expire end them.
 func TestHints(t *testing.T) {
 	t.Parallel()
-	s := office(t, stage.Options{Mode: stage.Choreography, HoldExpires: 4 * time.Second})
+	s := office(t, stage.Options{Mode: stage.Choreography, HoldExpires: 12 * time.Second})
 	playAll(t, s, tour.Hinted())
 }
 
@@ -56,7 +56,7 @@ func TestTwoProcessesAdmit(t *testing.T) {
 	t.Parallel()
 	const capacity, buyers = 4, 30
 	s := office(t, stage.Options{Mode: stage.Events, Capacity: capacity, TokenLifetime: time.Minute, Twice: true})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
 	entering, ctx := errgroup.WithContext(ctx)
 	for i := range buyers {
@@ -107,7 +107,7 @@ func playAll(t *testing.T, s *stage.Stage, scenes []tour.Scene) {
 
 func play(t *testing.T, s *stage.Stage, scene tour.Scene) {
 	t.Run(scene.Name, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 		defer cancel()
 		if err := scene.Play(ctx, s); err != nil {
 			t.Error(err)

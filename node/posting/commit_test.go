@@ -191,6 +191,7 @@ func TestAnUnknownOutcomeIsLearnedByAskingAgain(t *testing.T) {
 func TestALostCommitOfALostNodeStaysUnknown(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.config.LeaseEvery, w.config.LeaseFor = time.Minute, 5*time.Minute // it is not to be renewed once it was ended
 	old := w.open()
 	account := old.funded(100)
 	reached, resume := old.pause("before_commit")

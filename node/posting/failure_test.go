@@ -96,7 +96,7 @@ func TestAStripeThatIsKeptElsewhereIsTriedAgain(t *testing.T) {
 // and the engine goes on when it is back.
 func TestALostConnectionIsReplacedOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t).patient()
 	p := w.proxy(servers.Shared(t).SourceAddr, nil)
 	n := w.open(p.through)
 	account := n.funded(100)

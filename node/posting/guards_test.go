@@ -57,7 +57,7 @@ func TestHoldsOfTwoNodesSumToPendingDebit(t *testing.T) {
 func TestKeysInOppositeOrdersNeverDeadlock(t *testing.T) {
 	t.Parallel()
 	const rounds, keys = 2, 60
-	w := newWorld(t)
+	w := newWorld(t).patient()
 	ascending, descending := w.open(), w.open()
 	account := w.account(alice)
 	ascending.succeed(deposit(account, 1))
@@ -307,6 +307,7 @@ func TestNoMoneyMovesUnderAClaimThatIsDropped(t *testing.T) {
 func TestANodeWhoseIDIsTakenOverWritesNoMore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.config.LeaseEvery, w.config.LeaseFor = time.Minute, 5*time.Minute // it is not to be renewed once it was ended
 	old := w.open()
 	account := old.funded(100)
 	w.endLease(old)

@@ -26,7 +26,7 @@ const (
 	krw   = ledger.Currency("KRW")
 	alice = "client:alice"
 	// patience bounds what a test waits for.
-	patience = 20 * time.Second
+	patience = time.Minute
 )
 
 // TestMain lets more tests run at once than there are cores, for they wait for servers most of the time. A failing
@@ -60,7 +60,14 @@ func newWorld(tb testing.TB) *world {
 	must(tb, err)
 	tb.Cleanup(func() { _ = admin.Close() })
 	w := &world{TB: tb, config: config, database: database, admin: admin}
+	config.IdleTransactionMax = time.Minute // what it keeps from others is kept until the test gives it back
 	w.setup = storetest.OpenWith(tb, config)
+	return w
+}
+
+// patient has nodes wait for rows longer than a busy machine may rest, where the test counts what is given up.
+func (w *world) patient() *world {
+	w.config.LockWaitMax, w.config.StatementMax, w.config.ReadMax = 15*time.Second, 20*time.Second, 25*time.Second
 	return w
 }
 
@@ -279,7 +286,7 @@ func (f *faults) reach(point string) error {
 }
 
 // lockTTL is how long the locks of the tests' nodes live: longer than those of others, as all takes longer here.
-const lockTTL = 3 * time.Second
+const lockTTL = 30 * time.Second
 
 // locker takes locks on the shared Redis servers, under a prefix that its users share.
 func (w *world) locker(prefix string, addrs ...string) *locks.Locker {
@@ -289,7 +296,7 @@ func (w *world) locker(prefix string, addrs ...string) *locks.Locker {
 	if len(addrs) == 0 {
 		config.Addrs = servers.Shared(w).RedisAddrs
 	}
-	config.Timeout, config.TTL = 500*time.Millisecond, lockTTL // a busy test machine is not a dead server
+	config.Timeout, config.TTL = 3*time.Second, lockTTL // a busy test machine is not a dead server
 	locker, err := locks.Open(config)
 	must(w, err)
 	w.Cleanup(func() { _ = locker.Close() })

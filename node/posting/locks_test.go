@@ -1,6 +1,7 @@
 package posting_test
 
 import (
+	"slices"
 	"sync"
 	"testing"
 
@@ -44,7 +45,7 @@ func TestRedisLocksSpareTheWaitForRows(t *testing.T) {
 		wait, served = w.hot(granted, account, commands)
 		none = append(none, float64(wait)/float64(served))
 		t.Logf("round %d: each command waited for rows for %.4f ms with locks, %.4f ms without", round, real[round], none[round])
-		if round+1 >= roundsMin && 2*sum(real) <= sum(none) && sum(none) > 0 {
+		if round+1 >= roundsMin && 2*middle(real) <= middle(none) && middle(none) > 0 {
 			w.verify()
 			return
 		}
@@ -52,9 +53,5 @@ func TestRedisLocksSpareTheWaitForRows(t *testing.T) {
 	t.Error("two nodes with Redis locks wait for rows as long as two without")
 }
 
-func sum(of []float64) (all float64) {
-	for _, one := range of {
-		all += one
-	}
-	return all
-}
+// middle is the median: a round that others spoil does not count for more than one.
+func middle(of []float64) float64 { return slices.Sorted(slices.Values(of))[len(of)/2] }

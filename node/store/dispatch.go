@@ -15,7 +15,8 @@ type Claimed struct {
 	Owner  string // of the webhook
 	URL    string
 	Secret []byte        // sealed
-	Age    time.Duration // since it was made or replayed
+	Since  time.Time     // it was made or replayed
+	Age    time.Duration // since then
 }
 
 // Busy is whom a dispatcher has no room for.
@@ -75,13 +76,13 @@ func lockDue(ctx context.Context, tx *Tx, limit int, spared []string) (due []Cla
 	scan := func(rows *sql.Rows) error {
 		var c Claimed
 		var micros int64
-		err := rows.Scan(&c.Sequence, &c.ID, &c.Webhook, &c.Object, &c.Event, &c.Payload, &c.Attempts, &micros)
+		err := rows.Scan(&c.Sequence, &c.ID, &c.Webhook, &c.Object, &c.Event, &c.Payload, &c.Attempts, &c.Since, &micros)
 		c.Age = time.Duration(micros) * time.Microsecond
 		due = append(due, c)
 		return err
 	}
 	spared = append([]string{""}, spared...)
-	query := `SELECT sequence, id, webhook, object, event, payload, attempts, TIMESTAMPDIFF(MICROSECOND, since, UTC_TIMESTAMP(6))
+	query := `SELECT sequence, id, webhook, object, event, payload, attempts, since, TIMESTAMPDIFF(MICROSECOND, since, UTC_TIMESTAMP(6))
 		FROM webhook_deliveries FORCE INDEX (webhook_deliveries_due)
 		WHERE state = 'pending' AND next_at <= UTC_TIMESTAMP(6) AND webhook NOT IN (` + marks(len(spared)) + `) ORDER BY next_at LIMIT ? FOR UPDATE SKIP LOCKED`
 	if err := tx.Query(ctx, scan, query, append(anys(spared), limit)...); err != nil {
@@ -174,8 +175,8 @@ type Tried struct {
 	Reason string        // of a failure
 }
 
-// SettleDeliveries writes what came of attempts. Whoever is late with a failure, so that somebody else has it in hand by now,
-// changes nothing. The successor of what has ended is due at once.
+// SettleDeliveries writes what came of attempts. Whoever is late with a failure, so that somebody else has it in hand by now, or
+// it was replayed, changes nothing. The successor of what has ended is due at once.
 func (s *Store) SettleDeliveries(ctx context.Context, tried []Tried) error {
 	tx, err := s.Begin(ctx)
 	if err != nil {
@@ -203,11 +204,11 @@ func queueSettle(tx *Tx, t Tried) {
 	switch t.State {
 	case DeliveryPending:
 		tx.queue(`UPDATE webhook_deliveries SET next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, status = ?, reason = ?
-			WHERE sequence = ? AND state = 'pending' AND attempts = ?`, t.Pause.Microseconds(), status, string(reason), t.Sequence, t.Attempts)
+			WHERE sequence = ? AND state = 'pending' AND attempts = ? AND since = ?`, t.Pause.Microseconds(), status, string(reason), t.Sequence, t.Attempts, t.Since)
 		return
 	case DeliveryFailed:
 		tx.queue(`UPDATE webhook_deliveries SET state = 'failed', next_at = UTC_TIMESTAMP(6), finished_at = UTC_TIMESTAMP(6), status = ?, reason = ?
-			WHERE sequence = ? AND state = 'pending' AND attempts = ?`, status, string(reason), t.Sequence, t.Attempts)
+			WHERE sequence = ? AND state = 'pending' AND attempts = ? AND since = ?`, status, string(reason), t.Sequence, t.Attempts, t.Since)
 	default:
 		tx.queue(`UPDATE webhook_deliveries SET state = 'delivered', next_at = UTC_TIMESTAMP(6), finished_at = UTC_TIMESTAMP(6), status = ?, reason = ''
 			WHERE sequence = ? AND state = 'pending'`, status, t.Sequence)

@@ -60,7 +60,7 @@ func newWorld(tb testing.TB) *world {
 	w := &world{TB: tb, storeConfig: config, admin: admin, config: webhooks.DefaultConfig(), log: storetest.Logger(tb), told: map[string][]string{}}
 	w.store = storetest.OpenWith(tb, config)
 	w.config.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	w.config.RetryMin, w.config.RetryMax, w.config.Poll, w.config.Timeout = 100*time.Millisecond, 400*time.Millisecond, 100*time.Millisecond, 2*time.Second
+	w.config.RetryMin, w.config.RetryMax, w.config.Poll, w.config.Timeout = 100*time.Millisecond, 400*time.Millisecond, 100*time.Millisecond, 6*time.Second
 	w.desk = webhooks.NewDesk(w.config, open{}, func(n ledger.Notice) []byte { return []byte(`{"type":"` + n.Event() + `"}`) }, w.store.Now)
 	return w
 }

@@ -33,7 +33,7 @@ func hinted(ctx context.Context, s *Stage) (err error) {
 	if err != nil {
 		return err
 	}
-	asSlow := append(slices.Clone(s.order.args), "--retry-min="+slowly.String(), "--retry-max="+slowly.String(), "--decide="+(2*slowly).String(), "--pay-wait=600ms", "--wait=100ms")
+	asSlow := append(slices.Clone(s.order.args), "--retry-min="+slowly.String(), "--retry-max="+slowly.String(), "--decide="+(2*slowly).String(), "--pay-wait=600ms", "--product-wait=20s", "--lease=60s", "--wait=100ms")
 	usual := s.order.args
 	if err := errors.Join(s.hasty.freeze(), s.order.end()); err != nil { // or the hasty one would ask soon
 		return err

@@ -239,7 +239,7 @@ func (s *Stage) killAtRandom(ctx context.Context) (kills int, err error) {
 		case <-time.After(time.Duration(source.Int64N(int64(most)))):
 		}
 	}
-	for ctx.Err() == nil {
+	for ctx.Err() == nil || kills < 2 { // one start may take as long as all of it
 		pause(calm)
 		victim := s.processes()[source.IntN(len(s.processes()))]
 		if err := victim.kill(); err != nil {

@@ -234,7 +234,7 @@ func answerLost(ctx context.Context, s *Stage) error {
 		return err
 	}
 	posts, asked := s.products.count(http.MethodPost, id), s.products.count(http.MethodGet, id)
-	return expect(posts == 1 && asked == 1, "it was sent %d times and asked about %d times", posts, asked)
+	return expect(posts == 1 && asked >= 1, "it was sent %d times and asked about %d times", posts, asked)
 }
 
 func notArrived(ctx context.Context, s *Stage) error {
@@ -243,7 +243,7 @@ func notArrived(ctx context.Context, s *Stage) error {
 		return err
 	}
 	posts, asked := s.products.count(http.MethodPost, id), s.products.count(http.MethodGet, id)
-	return expect(posts == 3 && asked == 2, "it was sent %d times and asked about %d times", posts, asked)
+	return expect(posts == 3 && asked >= 2, "it was sent %d times and asked about %d times", posts, asked)
 }
 
 func paymentLost(ctx context.Context, s *Stage) error {

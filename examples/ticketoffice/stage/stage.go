@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	startMax     = 30 * time.Second
+	startMax     = 90 * time.Second
 	accountsOnce = 12 // opened at a time
 	batchMax     = 100
 	purseAmount  = "1000000000000"
