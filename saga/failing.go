@@ -62,7 +62,7 @@ func (o *Outbox) putOff(ctx context.Context, tx Tx, failed []waiting, stopped bo
 	if !stopped {
 		pause = o.Backoff.delay(0)
 	}
-	_, err := tx.Exec(ctx, `UPDATE saga_outbox FORCE INDEX (PRIMARY) SET next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND WHERE id IN (`+marks(len(blameless))+`)`,
+	_, err := tx.Exec(ctx, `UPDATE saga_outbox FORCE INDEX (PRIMARY) SET next_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND WHERE id IN (`+marks(len(blameless))+`) AND parked_at IS NULL`,
 		append([]any{pause.Microseconds()}, sorted(blameless)...)...)
 	return err
 }

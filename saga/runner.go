@@ -135,8 +135,7 @@ func (r *Runner) pass(ctx context.Context) (more bool, err error) {
 	if free == 0 {
 		return false, nil
 	}
-	began := time.Now() // before the leases
-	sagas, err := r.claim(ctx, free)
+	sagas, until, err := r.claim(ctx, free)
 	for range free - len(sagas) {
 		<-r.slots
 	}
@@ -149,21 +148,24 @@ func (r *Runner) pass(ctx context.Context) (more bool, err error) {
 	for _, s := range sagas {
 		r.work.Go(func() {
 			defer func() { <-r.slots }()
-			r.handle(ctx, s, began.Add(r.Lease-r.Lease/settleShare))
+			r.handle(ctx, s, until)
 		})
 	}
 	return len(sagas) == free, nil
 }
 
-func (r *Runner) claim(ctx context.Context, limit int) ([]Saga, error) {
+// claim leases sagas, and says until when their handlers may work.
+func (r *Runner) claim(ctx context.Context, limit int) (sagas []Saga, until time.Time, err error) {
 	if r.Fetch != nil {
 		if err := r.Fetch(ctx); err != nil {
-			return nil, fmt.Errorf("fetch sagas: %w", err)
+			return nil, until, fmt.Errorf("fetch sagas: %w", err)
 		}
 	}
+	until = time.Now().Add(r.Lease - r.Lease/settleShare) // from before the leases
 	// Each claim has a name of its own: a turn that ends late, or whose saga was brought on under it, is not to put off, park or
 	// end what a later turn of this very runner works on.
-	return r.Log.Claim(ctx, slices.Collect(maps.Keys(r.Handlers)), r.Owner+"."+rand.Text(), limit, r.Lease)
+	sagas, err = r.Log.Claim(ctx, slices.Collect(maps.Keys(r.Handlers)), r.Owner+"."+rand.Text(), limit, r.Lease)
+	return sagas, until, err
 }
 
 // take waits for a free worker, and takes all that are free then.
@@ -185,10 +187,7 @@ func (r *Runner) take(ctx context.Context) (free int) {
 func (r *Runner) handle(ctx context.Context, s Saga, until time.Time) {
 	leased, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	outcome := Outcome{verdict: verdictYield}
-	if leased.Err() == nil { // or the claim itself took the time
-		outcome = r.call(leased, s)
-	}
+	outcome := r.call(leased, s)
 	if ctx.Err() != nil && (outcome.verdict == verdictAgain || outcome.verdict == verdictParked) {
 		outcome = Outcome{verdict: verdictYield} // we are closing: the attempt does not count
 	}

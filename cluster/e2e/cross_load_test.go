@@ -20,7 +20,7 @@ import (
 type pairing func(client, round int) (from, to string)
 
 // patientMax is how long a client asks about one payment.
-const patientMax = 3 * time.Minute
+const patientMax = 2 * time.Minute
 
 // crossLoad is a load of clients who pay into the other system, and repeat a payment under its key until its end is known.
 type crossLoad struct {

@@ -42,23 +42,23 @@ func (s *system) guard(ctx context.Context) {
 		}
 		now := s.roles.get()
 		source, _ := s.servers()
-		switch began := time.Now(); {
+		heard := false
+		switch {
 		case now.Promoting:
 			s.tells(s.promote(ctx))
-			answered = time.Now()
+			heard = true
 		case source.answers(ctx) == nil:
-			answered = began
+			heard = true
 			s.tells(s.returnTo(ctx, source))
 			s.catchUp(ctx, source)
 		case time.Since(answered) > s.cluster.options.FailoverAfter:
 			err := s.failOver(ctx, answered)
-			if s.tells(err); err == nil {
-				answered = time.Now() // of the new one, which nobody has asked so far
-			}
+			heard = err == nil // by the new one
+			s.tells(err)
 		}
-		taking := time.Now()
-		s.takeBack(ctx)
-		answered = answered.Add(time.Since(taking)) // nobody listened meanwhile
+		if s.takeBack(ctx); heard {
+			answered = time.Now() // however long the rest of the round took: nobody listened meanwhile
+		}
 	}
 }
 

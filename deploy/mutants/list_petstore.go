@@ -13,8 +13,8 @@ var petstoreMutants = []mutant{
 	{
 		name: "lease-used-up",
 		file: "saga/runner.go",
-		old:  "began.Add(r.Lease-r.Lease/settleShare)",
-		new:  "began.Add(r.Lease+r.Lease/settleShare)",
+		old:  "Add(r.Lease - r.Lease/settleShare)",
+		new:  "Add(r.Lease + r.Lease/settleShare)",
 		pkg:  "./saga", test: "TestAHandlerThatUsesAllItsTimeIsNotTakenTwice",
 		failure: "it is put off",
 	},

@@ -389,7 +389,7 @@ func TestASmallPartOfWhatWaitsIsPutOffForAMoment(t *testing.T) {
 	// One by one neither the machine's pauses nor its haste decide: it is rare that the lane is overtaken by who gives the account
 	// back, and that patience is over before the batch comes.
 	together, apart := 0, 0
-	for together < 3 && apart < 30 {
+	for together < 5 && apart < 12 {
 		try(1, false) // which ends although the other account stays busy
 		if batches, putOff := try(1, true); putOff > 0 && batches == 1 {
 			together++
@@ -398,7 +398,7 @@ func TestASmallPartOfWhatWaitsIsPutOffForAMoment(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d small parts waited for the rest", together, together+apart)
-	if apart == 30 {
+	if apart == 12 {
 		t.Errorf("a small part of what waits made a batch of its own %d times in %d", apart, together+apart)
 	}
 	w.verify()

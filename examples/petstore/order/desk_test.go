@@ -109,7 +109,7 @@ func open(t *testing.T, w *world, decide time.Duration) *world {
 	w.outbox.Poll, w.outbox.AttemptsMax, w.outbox.Backoff = 20*time.Millisecond, 3, saga.Backoff{Min: time.Millisecond, Max: 10 * time.Millisecond}
 	w.must(w.desk.Open(w.ctx))
 	w.must(w.outbox.Open(w.ctx))
-	mux := order.NewServer(w.desk, w.outbox, time.Minute, log)
+	mux := order.NewServer(w.desk, w.outbox, 50*time.Second, log)
 	w.hooks = order.NewHooks(w.db, w.desk, hookURL)
 	w.hooks.Routes(mux, log)
 	server := httptest.NewServer(mux)
