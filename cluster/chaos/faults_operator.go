@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"lockstep/cluster/local"
 )
@@ -47,6 +48,7 @@ func migrate(ctx context.Context, t *target, source string) error {
 const (
 	clockJump = 20 // seconds: more than a signature or a start may be off
 	clockMark = "\n# The clock jumps.\n"
+	clockWait = 5 * time.Second
 )
 
 // nodeFile is the configuration of a node.
@@ -66,7 +68,15 @@ func jumpClock(ctx context.Context, t *target, node string) error {
 	if err = errors.Join(err, file.Close()); err != nil {
 		return err
 	}
-	return restart(ctx, t, node)
+	if err := kill(ctx, t, node); err != nil {
+		return err
+	}
+	within, cancel := context.WithTimeout(ctx, clockWait)
+	defer cancel()
+	if err := start(within, t, node); err != nil && within.Err() == nil {
+		return err
+	}
+	return nil // a node refuses to start by a clock that is wrong, and may find it so each time
 }
 
 // rightClock takes the line away again. A failover meanwhile has written the whole file anew.

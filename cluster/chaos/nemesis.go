@@ -68,6 +68,7 @@ type target struct {
 
 const (
 	faultsPerPeriodMax = 3
+	injectMax          = 45 * time.Second
 	healMax            = 45 * time.Second // a killed database reads its logs again
 	calmEvery          = 4
 	lastLeast          = 4 // what all faults of a period have in common is at least this part of it
@@ -82,6 +83,8 @@ type nemesis struct {
 	restful bool          // a quarter of the periods is calm
 	now     func() time.Duration
 	say     func(format string, args ...any)
+
+	injectMax time.Duration // for applying one fault
 
 	deck      []fault // not yet dealt
 	periods   []Period
@@ -121,7 +124,7 @@ func (n *nemesis) strike(ctx context.Context) {
 		sleep(ctx, n.between(pause))
 		n.say("%s: %s", f.name, strings.Join(places[i], ", "))
 		incidents[i] = Incident{Fault: f.name, On: places[i], From: n.now()}
-		incidents[i].note(f.inject(ctx, n.target, places[i]))
+		incidents[i].note(n.inject(ctx, f, places[i]))
 	}
 	sleep(ctx, max(period.From+n.length-pause-n.now(), n.length/lastLeast)) // however long one of them took to apply
 	var healing sync.WaitGroup
@@ -138,6 +141,13 @@ func (n *nemesis) strike(ctx context.Context) {
 	sleep(ctx, pause)
 	period.To = n.now()
 	n.periods, n.incidents = append(n.periods, period), append(n.incidents, incidents...)
+}
+
+// inject applies a fault, within a time: what waits for a process that another fault keeps from starting is healed with that one.
+func (n *nemesis) inject(ctx context.Context, f fault, on []string) error {
+	ctx, cancel := context.WithTimeout(ctx, n.injectMax)
+	defer cancel()
+	return f.inject(ctx, n.target, on)
 }
 
 func (i *Incident) note(err error) {

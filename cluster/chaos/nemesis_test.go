@@ -76,7 +76,7 @@ func TestAFaultBehindASlowOneLasts(t *testing.T) {
 	began, injected := time.Now(), map[string]time.Duration{}
 	n := &nemesis{
 		target: &target{}, random: rand.New(rand.NewPCG(1, 0)), length: period,
-		now: func() time.Duration { return time.Since(began) }, say: func(string, ...any) {},
+		now: func() time.Duration { return time.Since(began) }, say: func(string, ...any) {}, injectMax: injectMax,
 	}
 	apply := func(name string, takes time.Duration) fault {
 		return fault{name, func(*target, *rand.Rand) []string { return []string{name} }, func(context.Context, *target, []string) error {
@@ -95,6 +95,28 @@ func TestAFaultBehindASlowOneLasts(t *testing.T) {
 			}
 		}
 		n.incidents = nil
+	}
+}
+
+// A fault that waits for what another one of its period holds up is given up and healed with it, and the run says so.
+func TestAFaultThatCannotBeAppliedEnds(t *testing.T) {
+	t.Parallel()
+	began, healed := time.Now(), false
+	n := &nemesis{
+		target: &target{}, random: rand.New(rand.NewPCG(1, 0)), length: 10 * time.Millisecond, injectMax: 50 * time.Millisecond,
+		now: func() time.Duration { return time.Since(began) }, say: func(string, ...any) {},
+	}
+	n.faults = []fault{{"stuck", func(*target, *rand.Rand) []string { return []string{"node"} }, func(ctx context.Context, _ *target, _ []string) error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Second):
+			return nil
+		}
+	}, func(context.Context, *target, []string) error { healed = true; return nil }}}
+	n.strike(t.Context())
+	if !healed || len(n.incidents) != 1 || n.incidents[0].Failed == "" {
+		t.Errorf("healed %t: %+v", healed, n.incidents)
 	}
 }
 

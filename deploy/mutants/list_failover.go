@@ -3,6 +3,14 @@ package main
 // failoverMutants are guards of the failover that the local supervisor makes.
 var failoverMutants = []mutant{
 	{
+		name: "chaos-waits-for-ever",
+		file: "cluster/chaos/nemesis.go",
+		old:  "ctx, cancel := context.WithTimeout(ctx, n.injectMax)",
+		new:  "ctx, cancel := context.WithTimeout(ctx, n.injectMax+time.Hour)",
+		pkg:  "./cluster/chaos", test: "TestAFaultThatCannotBeAppliedEnds",
+		failure: "healed true",
+	},
+	{
 		name: "follow-no-epoch",
 		file: "node/store/follow.go",
 		old:  "if err == nil && takesWrites && epoch > c.store.Epoch() {",
