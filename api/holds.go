@@ -4,8 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/google/uuid"
-
+	"lockstep/cluster/peers"
 	"lockstep/node/ledger"
 )
 
@@ -179,8 +178,5 @@ func (x *exchange) ownHold(looking bool) (hold ledger.Hold, err error) {
 	return hold, err
 }
 
-// canonicalID tells whether a text is a UUID as this system writes them; no row has any other id.
-func canonicalID(text string) bool {
-	id, err := uuid.Parse(text)
-	return err == nil && id.String() == text
-}
+// canonicalID tells whether a text is a UUID as all systems write them; no row has any other id.
+func canonicalID(text string) bool { return peers.IsID(text) }

@@ -141,9 +141,8 @@ func (r *run) start(ctx context.Context) error {
 		return errors.Join(err, r.end())
 	}
 	r.nemesis = &nemesis{
-		injectMax: injectMax,
-		target:    r.target, faults: chosen, random: rand.New(rand.NewPCG(r.Seed, 0)), length: r.Period, restful: !r.Locks,
-		now: r.bank.now, say: r.say,
+		target: r.target, faults: chosen, random: rand.New(rand.NewPCG(r.Seed, 0)), length: r.Period, restful: !r.Locks,
+		now: r.bank.now, say: r.say, injectMax: injectMax,
 	}
 	return nil
 }
