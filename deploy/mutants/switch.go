@@ -68,6 +68,9 @@ func switchable(dir string, chosen []mutant) (overlay string, switched map[strin
 		byFile[m.file] = append(byFile[m.file], m)
 	}
 	for file, of := range byFile {
+		if filepath.Ext(file) != ".go" {
+			continue // a template, say: each of its mutants is compiled by itself
+		}
 		text, pkg, done, err := withSwitches(file, of)
 		if err != nil {
 			return "", nil, err
