@@ -251,7 +251,7 @@ const (
 	peersRest       = 200 * time.Millisecond // between two messages to peers: of many decisions each message tells many
 	ownEventsPause  = 250 * time.Millisecond // own listeners are told together, for nobody's money waits for them
 	publishedMax    = 64                     // publications that wait to be forgotten
-	forgetPause     = 500 * time.Millisecond // before the sweeper would publish again what was published
+	forgetPause     = time.Second            // before the sweeper would publish again what was published
 )
 
 // announced is what the engine's lanes hand over after each commit. They never wait here.

@@ -78,6 +78,10 @@ func (c *combiner[Q, A]) launch(impatient bool) {
 		c.company = max(count, c.company/2)
 		batch := c.waiting[:count:count]
 		c.waiting = c.waiting[count:]
+		if c.timer != nil { // it was theirs; who comes later has patience of their own
+			c.timer.Stop()
+			c.timer = nil
+		}
 		c.flying++
 		go c.fly(batch)
 	}
@@ -105,12 +109,16 @@ func (c *combiner[Q, A]) wait() {
 	if c.flying == 0 {
 		patience = min(c.took/companyShare, companyWaitMax)
 	}
-	c.timer = time.AfterFunc(patience, func() {
+	var timer *time.Timer
+	timer = time.AfterFunc(patience, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.timer = nil
-		c.launch(true)
+		if c.timer == timer { // or those that it was for have left
+			c.timer = nil
+			c.launch(true)
+		}
 	})
+	c.timer = timer
 }
 
 func (c *combiner[Q, A]) fly(batch []*question[Q, A]) {

@@ -174,6 +174,34 @@ func TestPatienceForCompanyEnds(t *testing.T) {
 	all.Wait()
 }
 
+// A question has patience of its own, not what is left of that of those that found company before it.
+func TestPatienceIsNotInherited(t *testing.T) {
+	t.Parallel()
+	const patience = 300 * time.Millisecond
+	c, flights := tower(4, 1000)
+	c.Gathers(3, patience)
+	all := crowd{tb: t, c: c}
+	all.ask(0)
+	alone := <-flights
+	for i := 1; i < 3; i++ {
+		all.ask(i)
+		until(t, "the question waits", func() bool { return c.Waiting() == i })
+	}
+	all.ask(3)
+	three := <-flights
+	time.Sleep(patience / 2)
+	asked := time.Now()
+	all.ask(4)
+	late := <-flights
+	if waited := time.Since(asked); waited < patience {
+		t.Errorf("a question beside others left alone after %s", waited)
+	}
+	for _, f := range []flight{alone, three, late} {
+		f.answer <- nil
+	}
+	all.Wait()
+}
+
 func TestOnlySoManyRequestsFlyAndNoneIsLongerThanAllowed(t *testing.T) {
 	t.Parallel()
 	var flying, most, longest, requests atomic.Int64

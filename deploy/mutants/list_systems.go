@@ -471,6 +471,14 @@ var systemsMutants = []mutant{
 		failure: "got <nil>, want statement: invalid",
 	},
 	{
+		name: "combine-stale-timer",
+		file: "cluster/peers/combine.go",
+		old:  "if c.timer != nil { // it was theirs",
+		new:  "if false { // it was theirs",
+		pkg:  "./cluster/peers", test: "TestPatienceIsNotInherited",
+		failure: "a question beside others left alone after",
+	},
+	{
 		name: "company-of-a-crowd",
 		file: "cluster/peers/combine.go",
 		old:  "(c.flying > 0 || c.company >= companyMin)",

@@ -23,7 +23,7 @@ const (
 // task is a command on its way through the engine.
 type task struct {
 	Command
-	id        string // of the command; what a claim row is recognised by
+	id        string // of a command with a claim, whose row is recognised by it
 	claimID   string
 	accounts  []ledger.AccountID // ordinary accounts, which the Redis locks are about
 	names     []string           // of the accounts' Redis locks; none if it needs none
@@ -43,7 +43,7 @@ type task struct {
 }
 
 func newTask(command Command, system string, now time.Time) *task {
-	t := &task{Command: command, id: uuid.NewString(), since: now, queued: now, transfers: 1, done: make(chan struct{})}
+	t := &task{Command: command, since: now, queued: now, transfers: 1, done: make(chan struct{})}
 	if batch, many := command.Operation.(ledger.Batch); many {
 		t.transfers = max(1, len(batch.Transfers))
 	}
@@ -60,7 +60,7 @@ func newTask(command Command, system string, now time.Time) *task {
 		}
 	}
 	if command.Claim != nil {
-		t.claimID = command.Claim.ID()
+		t.id, t.claimID = uuid.NewString(), command.Claim.ID()
 	}
 	return t
 }
