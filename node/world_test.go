@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -23,6 +22,7 @@ import (
 
 	"lockstep/api/client"
 	"lockstep/cluster/broker"
+	"lockstep/cluster/local/process"
 	"lockstep/cluster/local/servers"
 	"lockstep/node"
 	"lockstep/node/store"
@@ -141,10 +141,9 @@ func (w *world) system(id string) *system {
 // freeAddress is one that nobody listens on for the moment.
 func freeAddress(tb testing.TB) string {
 	tb.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := process.FreeAddress()
 	must(tb, err)
-	defer listener.Close()
-	return listener.Addr().String()
+	return address
 }
 
 func (s *system) configure() {

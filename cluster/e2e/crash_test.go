@@ -1,10 +1,8 @@
 package e2e_test
 
 import (
-	"context"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -83,12 +81,11 @@ func (n *extra) gone() bool {
 // freeAddress finds a port that nobody uses at the moment.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	address, err := process.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return address
 }
 
 // A node is killed between COMMIT and the answer. Asked again through another node, the key has one effect and one

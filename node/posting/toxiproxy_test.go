@@ -78,10 +78,9 @@ func (w *world) toxiproxyServer() (path string) {
 // freeAddress finds a port that nobody uses at the moment.
 func (w *world) freeAddress() string {
 	w.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := process.FreeAddress()
 	must(w, err)
-	defer listener.Close()
-	return listener.Addr().String()
+	return address
 }
 
 // through makes a node reach the database through the proxy.
