@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -14,12 +15,13 @@ func redisFaults() []fault {
 		{"SIGSTOP of a Redis", one("redis"), every(stop), every(thaw)},
 		{"kill -9 of all Redis of a system", allOfOne("redis"), every(kill), every(start)},
 		{"SIGSTOP of all Redis of a system", allOfOne("redis"), every(stop), every(thaw)},
-		{"FLUSHALL again and again", allOfOne("redis"), during(flushPause, every(flush)), ended},
+		{"FLUSHALL again and again", allOfOne("redis"), during(flushPause, together(flush)), ended},
 		{"Redis out of memory", allOfOne("redis"), every(redisDo("CONFIG", "SET", "maxmemory", "1")), every(redisDo("CONFIG", "SET", "maxmemory", "128mb"))},
 		{"Redis read-only", allOfOne("redis"), every(redisDo("REPLICAOF", "127.0.0.1", "1")), every(redisDo("REPLICAOF", "NO", "ONE"))},
 	}
 }
 
+// A lock is held for a few milliseconds, and lost when two of three servers forget it within them.
 const flushPause = 20 * time.Millisecond
 
 func flush(ctx context.Context, t *target, name string) error { return t.cluster.Flush(ctx, name) }
@@ -33,25 +35,34 @@ func redisDo(words ...any) func(ctx context.Context, t *target, name string) err
 	}
 }
 
-// during does something at once and then again and again, until the fault is healed. What fails later is no matter: it has
-// been applied, and its victim may be gone.
+// during does something at once and then again and again, until the fault is healed and not only while it is being applied. What
+// fails later is no matter, for its victim may be gone; but a fault that did not come again was another one.
 func during(pause time.Duration, do func(context.Context, *target, []string) error) func(context.Context, *target, []string) error {
 	return func(ctx context.Context, t *target, on []string) error {
 		if err := do(ctx, t, on); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithCancel(ctx)
-		done := make(chan struct{})
+		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		again := make(chan int, 1)
 		go func() {
-			defer close(done)
-			for sleep(ctx, pause) {
+			times := 0
+			for ; sleep(ctx, pause); times++ {
 				_ = do(ctx, t, on)
 			}
+			again <- times
 		}()
-		t.heal.Store(on[0], func(context.Context) error { cancel(); <-done; return nil })
+		t.heal.Store(on[0], func(context.Context) error {
+			cancel()
+			if <-again == 0 {
+				return errOnce
+			}
+			return nil
+		})
 		return nil
 	}
 }
+
+var errOnce = errors.New("it happened once, and not again and again")
 
 // ended runs what the fault left for its end.
 func ended(ctx context.Context, t *target, on []string) error {

@@ -98,6 +98,23 @@ func TestAFaultBehindASlowOneLasts(t *testing.T) {
 	}
 }
 
+// What a fault does again and again it does until it is healed, however soon it counts as applied.
+func TestAFaultThatRepeatsGoesOnUntilItIsHealed(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	var times atomic.Int64
+	n := &nemesis{
+		target: &target{}, random: rand.New(rand.NewPCG(1, 0)), length: 200 * time.Millisecond, injectMax: injectMax,
+		now: func() time.Duration { return time.Since(began) }, say: func(string, ...any) {},
+	}
+	repeat := during(time.Millisecond, func(context.Context, *target, []string) error { times.Add(1); return nil })
+	n.faults = []fault{{"repeated", func(*target, *rand.Rand) []string { return []string{"redis"} }, repeat, ended}}
+	n.strike(t.Context())
+	if times.Load() < 3 || n.incidents[0].Failed != "" {
+		t.Errorf("it came %d times, and the incident says %q", times.Load(), n.incidents[0].Failed)
+	}
+}
+
 // A fault that waits for what another one of its period holds up is given up and healed with it, and the run says so.
 func TestAFaultThatCannotBeAppliedEnds(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,14 @@ package main
 // failoverMutants are guards of the failover that the local supervisor makes.
 var failoverMutants = []mutant{
 	{
+		name: "chaos-repeats",
+		file: "cluster/chaos/faults_redis.go",
+		old:  "context.WithCancel(context.WithoutCancel(ctx))",
+		new:  "context.WithCancel(ctx)",
+		pkg:  "./cluster/chaos", test: "TestAFaultThatRepeatsGoesOnUntilItIsHealed",
+		failure: "it came ",
+	},
+	{
 		name: "chaos-waits-for-ever",
 		file: "cluster/chaos/nemesis.go",
 		old:  "ctx, cancel := context.WithTimeout(ctx, n.injectMax)",
