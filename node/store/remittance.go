@@ -192,7 +192,7 @@ func (q *Queries) InsideIDs(ctx context.Context, ids []ledger.TransferID) (map[l
 	list, err := collect(ctx, q.conn, func(rows *sql.Rows) (id ledger.TransferID, err error) {
 		err = rows.Scan(&id)
 		return id, err
-	}, `SELECT t.id FROM transfers t LEFT JOIN remittances r ON r.id = t.id 
+	}, `SELECT t.id FROM transfers t LEFT JOIN remittances r ON r.id = t.id
 		WHERE r.id IS NULL AND t.payer_system = ? AND t.id IN (`+marks(len(ids))+`)`, append([]any{q.system}, anys(ids)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("look for transfers: %w", err)
